@@ -1,0 +1,65 @@
+"""Equivariant networks through AIMET: export, block-wise equalization and INT8 simulation.
+
+The public names load what they need at first use, so that importing the package is fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eq_aimet.aimet.cross_layer_equalization import equalize_equivariant
+    from eq_aimet.aimet.hooks import equivariant_hooks
+    from eq_aimet.aimet.quantsim import tie_encodings
+    from eq_aimet.errors import EqAimetError
+    from eq_aimet.export import export_model
+    from eq_aimet.hookspecs import hookimpl
+    from eq_aimet.plugins import layer_blocks, plugin_manager
+    from eq_aimet.symmetry.blocks import tag_blocks
+    from eq_aimet.symmetry.equivariance import assert_equivariant, equivariance_error
+    from eq_aimet.symmetry.orbits import symmetrize
+
+__all__ = [
+    "export_model",
+    "equalize_equivariant",
+    "equivariant_hooks",
+    "tie_encodings",
+    "tag_blocks",
+    "layer_blocks",
+    "symmetrize",
+    "equivariance_error",
+    "assert_equivariant",
+    "hookimpl",
+    "plugin_manager",
+    "EqAimetError",
+]
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "export_model": "eq_aimet.export",
+    "equalize_equivariant": "eq_aimet.aimet.cross_layer_equalization",
+    "equivariant_hooks": "eq_aimet.aimet.hooks",
+    "tie_encodings": "eq_aimet.aimet.quantsim",
+    "tag_blocks": "eq_aimet.symmetry.blocks",
+    "layer_blocks": "eq_aimet.plugins",
+    "symmetrize": "eq_aimet.symmetry.orbits",
+    "equivariance_error": "eq_aimet.symmetry.equivariance",
+    "assert_equivariant": "eq_aimet.symmetry.equivariance",
+    "hookimpl": "eq_aimet.hookspecs",
+    "plugin_manager": "eq_aimet.plugins",
+    "EqAimetError": "eq_aimet.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

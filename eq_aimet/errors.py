@@ -1,0 +1,56 @@
+"""The errors that eq_aimet raises.
+
+Every error that a user can cause derives from `EqAimetError`. Its text names the argument, says what came and what was
+expected, and ends with the remedy.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "EqAimetError",
+    "InvalidArgumentError",
+    "ExportError",
+    "EqualizationError",
+    "EquivarianceError",
+    "DataError",
+]
+
+
+class EqAimetError(Exception):
+    """The base of all errors of this package."""
+
+
+class InvalidArgumentError(EqAimetError, ValueError):
+    """An argument has a wrong value, shape, dtype or device."""
+
+    def __init__(self, argument: str, *, received: object, expected: str, remedy: str) -> None:
+        self.argument = argument
+        self.received = received
+        self.expected = expected
+        self.remedy = remedy
+        super().__init__(f"`{argument}`: received {received}; expected {expected}. {remedy}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_invalid_argument, (self.argument, str(self.received), self.expected, self.remedy)
+
+
+def _rebuild_invalid_argument(
+    argument: str, received: object, expected: str, remedy: str
+) -> InvalidArgumentError:
+    return InvalidArgumentError(argument, received=received, expected=expected, remedy=remedy)
+
+
+class ExportError(EqAimetError):
+    """A module of an equivariant network has no exact plain equivalent."""
+
+
+class EqualizationError(EqAimetError):
+    """A model can't be equalized as it is."""
+
+
+class EquivarianceError(EqAimetError, AssertionError):
+    """A model is not equivariant within the tolerance that was asked for."""
+
+
+class DataError(EqAimetError):
+    """A data file is missing, damaged, or not what its name says."""

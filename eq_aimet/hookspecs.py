@@ -1,0 +1,43 @@
+"""The contract for plugins: what third parties may add, by pluggy and the entry-point group `eq_aimet`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import torch
+
+    from eq_aimet.symmetry.blocks import LayerBlocks
+
+__all__ = ["PROJECT_NAME", "hookimpl", "hookspec"]
+
+PROJECT_NAME = "eq_aimet"
+
+hookspec = pluggy.HookspecMarker(PROJECT_NAME)
+hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
+
+
+@hookspec(firstresult=True)
+def eq_aimet_layer_blocks(module: torch.nn.Module) -> LayerBlocks | None:
+    """Return the rotation blocks of a plain layer, or `None` if this plugin does not know it. First result wins."""
+
+
+@hookspec(firstresult=True)
+def eq_aimet_export_module(module: torch.nn.Module) -> torch.nn.Module | None:
+    """Return a plain module that computes what an equivariant `module` does in eval mode. First result wins.
+
+    It takes and returns plain tensors, shares no storage with `module` and leaves it as it was. Return `None` for a module
+    that this plugin does not know. Layers that carry blocks are tagged with `tag_blocks` before they are returned.
+    """
+
+
+@hookspec
+def eq_aimet_cls_sets(model: torch.nn.Module, cls_sets: list[tuple[torch.nn.Module, ...]]) -> None:
+    """Change the list of CLS sets in place before they are scaled: add, remove or reorder tuples of layers."""
+
+
+@hookspec
+def eq_aimet_equalized(model: torch.nn.Module, report: Any) -> None:
+    """Look at the model and its `EqualizationReport` after `equalize_equivariant` has changed it."""

@@ -1,0 +1,47 @@
+"""Blocks, orbits, scaling and the measuring of equivariance, on torch and numpy alone."""
+
+from eq_aimet.symmetry.blocks import (
+    Action,
+    LayerBlocks,
+    TagHandle,
+    channel_counts,
+    is_blockwise_depthwise,
+    is_convolution,
+    is_transposed,
+    regular_actions,
+    stored_blocks,
+    tag_blocks,
+)
+from eq_aimet.symmetry.equivariance import EquivarianceReport, assert_equivariant, equivariance_error
+from eq_aimet.symmetry.modules import Add, GroupMaxPool, Mask
+from eq_aimet.symmetry.orbits import asymmetry, is_symmetric, orbit_index, symmetrize, weight_orbits
+from eq_aimet.symmetry.scaling import block_ranges, block_sums, join_blocks, pair_scales, triplet_scales
+
+__all__ = [
+    "Action",
+    "LayerBlocks",
+    "TagHandle",
+    "channel_counts",
+    "is_blockwise_depthwise",
+    "is_convolution",
+    "is_transposed",
+    "regular_actions",
+    "stored_blocks",
+    "tag_blocks",
+    "orbit_index",
+    "weight_orbits",
+    "symmetrize",
+    "is_symmetric",
+    "asymmetry",
+    "join_blocks",
+    "block_ranges",
+    "block_sums",
+    "pair_scales",
+    "triplet_scales",
+    "equivariance_error",
+    "assert_equivariant",
+    "EquivarianceReport",
+    "Add",
+    "Mask",
+    "GroupMaxPool",
+]

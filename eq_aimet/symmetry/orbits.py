@@ -1,0 +1,207 @@
+"""Orbits: the weights that the exact group elements map onto each other, as one index tensor.
+
+Tying, checking, shared scales and compact storage are all uses of this index.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.symmetry.blocks import Action, LayerBlocks, is_transposed, stored_blocks
+
+__all__ = ["asymmetry", "is_symmetric", "orbit_index", "symmetrize", "weight_orbits"]
+
+
+def orbit_index(
+    shape: tuple[int, ...], blocks: LayerBlocks, *, groups: int = 1, transposed: bool = False
+) -> torch.Tensor:
+    """Return which orbit each weight of a layer belongs to.
+
+    Args:
+        shape: The weight's shape: (out, in/groups, k, k), or (in, out/groups, k, k) if `transposed`, or (out, in).
+        blocks: The layer's blocks and actions.
+        groups: The convolution's groups.
+        transposed: Whether the layer is a transposed convolution.
+
+    Returns:
+        An int64 tensor of the given shape. Orbits are numbered 0, 1, … in the order of their first weight.
+
+    Example:
+        >>> from eq_aimet.symmetry import LayerBlocks, orbit_index, regular_actions
+        >>> actions = regular_actions([1], [4], order=4, kernel_size=3)
+        >>> orbits = orbit_index((4, 1, 3, 3), LayerBlocks((1,), (4,), actions))
+        >>> orbits[0, 0].tolist(), orbits[1, 0].tolist()
+        ([[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[2, 5, 8], [1, 4, 7], [0, 3, 6]])
+        >>> int(orbits.max()) + 1
+        9
+    """
+    return _orbit_index(tuple(shape), blocks, groups, transposed).clone()
+
+
+@lru_cache(maxsize=32)
+def _orbit_index(shape: tuple[int, ...], blocks: LayerBlocks, groups: int, transposed: bool) -> torch.Tensor:
+    positions = torch.arange(torch.Size(shape).numel()).reshape(shape)
+    labels = positions.flatten()
+    images = [_image(positions, action, groups, transposed).flatten() for action in blocks.actions]
+    # Each sweep passes the smallest label one step on along every generator, forwards and backwards.
+    while images:
+        before = labels
+        for image in images:
+            smallest = torch.minimum(labels, labels[image])
+            labels = smallest.clone()
+            labels[image] = torch.minimum(labels[image], smallest)
+        if torch.equal(labels, before):
+            break
+    return torch.unique(labels, return_inverse=True)[1].reshape(shape)
+
+
+def _image(positions: torch.Tensor, action: Action, groups: int, transposed: bool) -> torch.Tensor:
+    """Return, at each weight's place, the place that `action` moves this weight to."""
+    first, second = action.permutation_out, action.permutation_in
+    if transposed:
+        first, second = second, first
+    rows = torch.tensor(first)  # [rows]
+    columns = torch.tensor(second).reshape(groups, -1)  # [groups, columns per group]
+    group_of_row = torch.arange(len(rows)) // (len(rows) // groups)
+    moved = columns[group_of_row] - (rows // (len(rows) // groups) * columns.shape[1])[:, None]  # [rows, columns]
+    if moved.min() < 0 or moved.max() >= columns.shape[1]:
+        raise InvalidArgumentError(
+            "actions",
+            received="an action that moves a channel out of its group",
+            expected=f"actions that map each of the {groups} groups of the convolution onto one group",
+            remedy="Make each of the convolution's groups a whole number of blocks.",
+        )
+    targets = positions[rows[:, None], moved]  # [rows, columns, ...]
+    if positions.dim() == 4:
+        # weight[target] = turn(weight): the place (y, x) of the source lands where the inverse turn finds it.
+        targets = torch.rot90(targets, -action.turns, dims=(-2, -1))
+        if action.flip:
+            targets = targets.flip(-1)
+    return targets
+
+
+def weight_orbits(layer: torch.nn.Module, blocks: LayerBlocks | None = None) -> torch.Tensor:
+    """Return the orbit of each weight of a tagged layer, an int64 tensor of the weight's shape.
+
+    Args:
+        layer: A convolution or linear layer.
+        blocks: The layer's blocks; those that are stored on it if left out.
+
+    Raises:
+        InvalidArgumentError: If the layer has no weight or carries no blocks.
+    """
+    blocks = stored_blocks(layer) if blocks is None else blocks
+    weight = getattr(layer, "weight", None)
+    if blocks is None or not isinstance(weight, torch.Tensor) or weight.dim() < 2:
+        raise InvalidArgumentError(
+            "layer",
+            received=f"a {type(layer).__name__} without blocks",
+            expected="a convolution or linear layer that carries rotation blocks",
+            remedy="Export the model with `export_model`, or tag the layer with `tag_blocks`.",
+        )
+    groups = int(getattr(layer, "groups", 1))
+    return orbit_index(tuple(weight.shape), blocks, groups=groups, transposed=is_transposed(layer))
+
+
+def bias_orbits(blocks: LayerBlocks) -> torch.Tensor:
+    """Return the orbit of each output channel's bias, an int64 tensor of shape (out,)."""
+    channels = sum(blocks.blocks_out)
+    diagonal = LayerBlocks(
+        (1,), blocks.blocks_out, tuple(Action((0,), action.permutation_out) for action in blocks.actions)
+    )
+    return orbit_index((channels, 1), diagonal).flatten()
+
+
+def orbit_means(values: torch.Tensor, orbits: torch.Tensor) -> torch.Tensor:
+    """Return `values` with each orbit replaced by its mean; shape and dtype as `values`."""
+    flat = orbits.flatten().to(values.device)
+    count = int(flat.max()) + 1
+    sums = torch.zeros(count, dtype=torch.float64, device=values.device)
+    sums.scatter_add_(0, flat, values.detach().flatten().double())
+    sizes = torch.bincount(flat, minlength=count)
+    return (sums / sizes)[flat].reshape(values.shape).to(values.dtype)
+
+
+def orbit_spreads(values: torch.Tensor, orbits: torch.Tensor) -> torch.Tensor:
+    """Return the largest minus the smallest value of each orbit, a tensor of shape (orbits,)."""
+    flat, values = orbits.flatten().to(values.device), values.detach().flatten()
+    empty = values.new_zeros(int(flat.max()) + 1)
+    largest = empty.scatter_reduce(0, flat, values, "amax", include_self=False)
+    return largest - empty.scatter_reduce(0, flat, values, "amin", include_self=False)
+
+
+def asymmetry(layer: torch.nn.Module) -> float:
+    """Return the largest difference of two weights or biases of one orbit, relative to the layer's largest.
+
+    It is 0.0 for a layer without actions, since nothing ties its weights.
+    """
+    blocks = stored_blocks(layer)
+    if blocks is None or not blocks.actions:
+        return 0.0
+    worst = 0.0
+    for values, orbits in _tied_parameters(layer, blocks):
+        largest = float(values.detach().abs().max())
+        if largest > 0:
+            worst = max(worst, float(orbit_spreads(values, orbits).max()) / largest)
+    return worst
+
+
+def is_symmetric(layer: torch.nn.Module, tolerance: float = 0.0) -> bool:
+    """Return whether the weights and biases of each orbit are equal up to a relative `tolerance`.
+
+    Example:
+        >>> import torch
+        >>> from eq_aimet import symmetrize, tag_blocks
+        >>> from eq_aimet.symmetry import is_symmetric, regular_actions
+        >>> convolution = torch.nn.Conv2d(1, 4, 3)
+        >>> actions = regular_actions([1], [4], order=4, kernel_size=3)
+        >>> handle = tag_blocks(convolution, [1], [4], actions=actions)
+        >>> is_symmetric(convolution)
+        False
+        >>> symmetrize(convolution)
+        >>> is_symmetric(convolution)
+        True
+    """
+    return asymmetry(layer) <= tolerance
+
+
+def symmetrize(model: torch.nn.Module) -> None:
+    """Replace each weight and bias by its orbit's mean, in place, in every tagged layer of `model`.
+
+    This is the orthogonal projection onto the symmetric weights (averaging over the exact group elements).
+
+    Raises:
+        InvalidArgumentError: If no layer of the model carries actions.
+    """
+    tagged = [
+        (module, blocks)
+        for module in model.modules()
+        if (blocks := stored_blocks(module)) is not None and blocks.actions
+    ]
+    if not tagged:
+        raise InvalidArgumentError(
+            "model",
+            received=f"a {type(model).__name__} in which no layer carries actions",
+            expected="a model out of `export_model`, or layers tagged with `tag_blocks(…, actions=…)`",
+            remedy="Export the equivariant model first; a conventional model has nothing to symmetrize.",
+        )
+    with torch.no_grad():
+        for layer, blocks in tagged:
+            for values, orbits in _tied_parameters(layer, blocks):
+                values.copy_(orbit_means(values, orbits))
+
+
+def _tied_parameters(
+    layer: torch.nn.Module, blocks: LayerBlocks
+) -> list[tuple[torch.nn.Parameter, torch.Tensor]]:
+    pairs = []
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    if isinstance(weight, torch.nn.Parameter):
+        orbits = weight_orbits(layer, blocks) if weight.dim() >= 2 else bias_orbits(blocks)
+        pairs.append((weight, orbits))
+    if isinstance(bias, torch.nn.Parameter):
+        pairs.append((bias, bias_orbits(blocks)))
+    return pairs
