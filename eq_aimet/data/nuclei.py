@@ -1,8 +1,8 @@
 """Which nuclei a synthetic patch has: their kinds, places and shapes.
 
-Every distribution here is invariant under turns and reflections of the patch: places are uniform on squares about
-the patch's middle or on discs, angles are uniform on the circle, and nothing is aligned with the grid. The nuclei outside the
-central square are drawn before, and independently of, the label.
+Every distribution here is invariant under turns by 90° and reflections of the patch: places are uniform
+on squares about its middle or normal, and angles are uniform on the circle. The nuclei outside the
+central square are drawn independently of the label.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NUCLEUS", "MIDDLE", "CENTRE_HALF_WIDTH", "LARGEST_REACH", "draw_surround", "draw_centre"]
+__all__ = [
+    "NUCLEUS",
+    "Nuclei",
+    "MIDDLE",
+    "CENTRE_HALF_WIDTH",
+    "LARGEST_REACH",
+    "draw_surround",
+    "draw_centre",
+]
 
 MIDDLE = 47.5
 """The patch's middle in pixel coordinates: pixel i covers [i - 0.5, i + 0.5]."""
@@ -20,7 +28,12 @@ CENTRE_HALF_WIDTH = 16.0
 """Half the side of the central square, which alone decides the label."""
 
 LARGEST_REACH = 18
-"""No nucleus changes a pixel further than this from its centre, in rows or in columns."""
+"""A nucleus changes no pixel further than this from the pixel of its centre, in rows or in columns."""
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+Nuclei = np.ndarray[Any, np.dtype[np.void]]
+"""An array of dtype `NUCLEUS`."""
 
 NUCLEUS = np.dtype(
     [
@@ -53,7 +66,7 @@ _RIM = np.array([[0.0, 0.1], [0.0, 0.1], [0.1, 0.45], [0.1, 0.5]])
 _NUCLEOLUS = np.array([[0.0, 0.0], [0.0, 0.0], [0.0, 0.4], [0.6, 1.3]])
 
 
-def draw_surround(random: np.random.Generator) -> np.ndarray[Any, np.dtype[np.void]]:
+def draw_surround(random: np.random.Generator) -> Nuclei:
     """Returns the nuclei whose centres lie outside the central square, tumour and ordinary ones.
 
     Args:
@@ -80,10 +93,8 @@ def draw_surround(random: np.random.Generator) -> np.ndarray[Any, np.dtype[np.vo
     return _without_overlaps(ordinary, tumours, 0.8)
 
 
-def draw_centre(
-    random: np.random.Generator, label: int, surround: np.ndarray[Any, np.dtype[np.void]]
-) -> np.ndarray[Any, np.dtype[np.void]]:
-    """Returns the nuclei whose centres lie in the central square: with label 1 a tumour nucleus or two are among them.
+def draw_centre(random: np.random.Generator, label: int, surround: Nuclei) -> Nuclei:
+    """Returns the nuclei with centres in the central square: with label 1, tumour nuclei among them.
 
     Args:
         random: the source of randomness.
@@ -111,22 +122,18 @@ def draw_centre(
     return _without_overlaps(ordinary, placed, 0.8)[len(surround) :]
 
 
-def _draw_ordinary(
-    random: np.random.Generator, expected: float
-) -> np.ndarray[Any, np.dtype[np.void]]:
+def _draw_ordinary(random: np.random.Generator, expected: float) -> Nuclei:
     share = random.dirichlet([1.0, 0.6, 1.2])
     return _draw_kinds(random, random.choice(3, size=random.poisson(expected), p=share))
 
 
-def _draw_kinds(
-    random: np.random.Generator, kinds: np.ndarray[Any, np.dtype[Any]]
-) -> np.ndarray[Any, np.dtype[np.void]]:
+def _draw_kinds(random: np.random.Generator, kinds: Array) -> Nuclei:
     """Returns nuclei of the given kinds, not yet placed."""
     count = len(kinds)
     nuclei = np.zeros(count, NUCLEUS)
     uniform = random.random((count, 14), dtype=np.float32)
 
-    def between(ends: np.ndarray[Any, np.dtype[Any]], column: int) -> np.ndarray[Any, np.dtype[Any]]:
+    def between(ends: Array, column: int) -> Array:
         low, high = ends[kinds, 0], ends[kinds, 1]
         return low + (high - low) * uniform[:, column]
 
@@ -145,30 +152,28 @@ def _draw_kinds(
     return nuclei
 
 
-def _place(
-    random: np.random.Generator, nuclei: np.ndarray[Any, np.dtype[np.void]], half_width: float
-) -> None:
+def _place(random: np.random.Generator, nuclei: Nuclei, half_width: float) -> None:
     """Puts the nuclei, in place, uniformly on the square of the given half width about the middle."""
     places = random.uniform(-half_width, half_width, size=(2, len(nuclei)))
     nuclei["row"], nuclei["column"] = MIDDLE + places
 
 
-def _place_cluster(random: np.random.Generator, nuclei: np.ndarray[Any, np.dtype[np.void]]) -> None:
+def _place_cluster(random: np.random.Generator, nuclei: Nuclei) -> None:
     """Puts the nuclei, in place, about a point that is uniform on the patch."""
     point = random.uniform(-48.0, 48.0, size=(2, 1))
     nuclei["row"], nuclei["column"] = MIDDLE + point + random.normal(0.0, 13.0, size=(2, len(nuclei)))
 
 
-def _distance_from_middle(nuclei: np.ndarray[Any, np.dtype[np.void]]) -> np.ndarray[Any, np.dtype[Any]]:
+def _distance_from_middle(nuclei: Nuclei) -> Array:
     return np.maximum(abs(nuclei["row"] - MIDDLE), abs(nuclei["column"] - MIDDLE))
 
 
 def _without_overlaps(
-    candidates: np.ndarray[Any, np.dtype[np.void]],
-    fixed: np.ndarray[Any, np.dtype[np.void]],
+    candidates: Nuclei,
+    fixed: Nuclei,
     clearance: float,
-) -> np.ndarray[Any, np.dtype[np.void]]:
-    """Returns the fixed nuclei and, in order, each candidate that is no nearer than `clearance` radii to one kept."""
+) -> Nuclei:
+    """Returns the fixed nuclei and each candidate no nearer than `clearance` radii to one kept before it."""
     nuclei = np.concatenate([fixed, candidates])
     place = nuclei["row"] + 1j * nuclei["column"]
     radius = nuclei["radius"]

@@ -1,4 +1,4 @@
-"""Synthetic patches of stained tissue, made in optical density and turned into colours by Beer and Lambert's law."""
+"""Synthetic patches of stained tissue: optical densities, turned into colours by Beer and Lambert's law."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import fft
 
-from eq_aimet.data.nuclei import LARGEST_REACH, draw_centre, draw_surround
+from eq_aimet.data.nuclei import LARGEST_REACH, Nuclei, draw_centre, draw_surround
 
 __all__ = ["SIDE", "SyntheticPatch", "synthetic_patch"]
 
@@ -40,14 +39,14 @@ class SyntheticPatch:
 
     image: np.ndarray[Any, np.dtype[np.uint8]]
     label: int
-    nuclei: np.ndarray[Any, np.dtype[np.void]]
+    nuclei: Nuclei
 
 
 def synthetic_patch(seed: int, split: int, index: int, *, label: int | None = None) -> SyntheticPatch:
     """Returns the synthetic patch of a seed, split and index; the same arguments give the same patch.
 
-    What lies outside the central square is drawn independently of the label, so that with another `label` only the pixels
-    within `eq_aimet.data.nuclei.LARGEST_REACH` of the central square change.
+    What lies outside the central square is drawn independently of the label, so that with another `label`
+    only the pixels within `eq_aimet.data.nuclei.LARGEST_REACH` of the central square change.
 
     Args:
         seed: of the whole data set, not negative.
@@ -81,7 +80,7 @@ def _generator(seed: int, split: int, index: int, purpose: int) -> np.random.Gen
     return np.random.Generator(np.random.SFC64(sequence))
 
 
-def _render(random: np.random.Generator, nuclei: np.ndarray[Any, np.dtype[np.void]]) -> Any:
+def _render(random: np.random.Generator, nuclei: Nuclei) -> Any:
     """Returns the colours, uint8, shape (96, 96, 3); the draws don't depend on the nuclei."""
     smooth, fibres, grain = _textures(random)
     # [96, 96]: cover in 0..1 by nuclei, and their haematoxylin
@@ -106,7 +105,7 @@ def _render(random: np.random.Generator, nuclei: np.ndarray[Any, np.dtype[np.voi
 
 
 def _textures(random: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-    """Returns three fields of noise of unit variance, float32, shape (96, 96): smooth, fibrous and granular."""
+    """Returns smooth, fibrous and granular noise of unit variance, each float32, shape (96, 96)."""
     angle = random.uniform(0.0, np.pi)
     along = _U * np.cos(angle) + _V * np.sin(angle)
     across = _V * np.cos(angle) - _U * np.sin(angle)
@@ -121,16 +120,14 @@ def _textures(random: np.random.Generator) -> tuple[Floats, Floats, Floats]:
     )
     filters[:, 0, 0] = 0.0
     white = random.standard_normal((3, SIDE, SIDE), dtype=np.float32)
-    fields = fft.irfft2(fft.rfft2(white) * filters, s=(SIDE, SIDE))
+    fields = np.fft.irfft2(np.fft.rfft2(white) * filters, s=(SIDE, SIDE)).astype(np.float32)
     fields /= fields.std(axis=(1, 2), keepdims=True)
     return fields[0], fields[1], fields[2]
 
 
-def _nuclear_density(
-    nuclei: np.ndarray[Any, np.dtype[np.void]], grain: Floats
-) -> tuple[Floats, Floats]:
-    """Returns how far nuclei cover each pixel, in 0..1, and their haematoxylin, both float32 of shape (96, 96)."""
-    # Margins so that no window needs clipping: a nucleus' window lies within the padded canvas or is dropped.
+def _nuclear_density(nuclei: Nuclei, grain: Floats) -> tuple[Floats, Floats]:
+    """Returns the pixels' cover by nuclei, in 0..1, and the nuclei's haematoxylin, each of shape (96, 96)."""
+    # Nuclei lie up to about ten pixels outside the patch; with these margins no window needs clipping.
     margin = 2 * LARGEST_REACH + 1
     cover = np.zeros((SIDE + 2 * margin, SIDE + 2 * margin), np.float32)
     density = np.zeros_like(cover)
@@ -157,13 +154,13 @@ def _nuclear_density(
 
 
 def _nucleus_windows(
-    nuclei: np.ndarray[Any, np.dtype[np.void]],
+    nuclei: Nuclei,
     rows: np.ndarray[Any, np.dtype[Any]],
     columns: np.ndarray[Any, np.dtype[Any]],
     grain: Floats,
 ) -> tuple[Floats, Floats]:
-    """Returns each nucleus' cover and haematoxylin on its own window, float32, shape (nuclei, window, window)."""
-    # [nuclei, window, window]: places in the nucleus' own axes, in units of its radius, circular where it is an ellipse
+    """Returns the nuclei's cover and haematoxylin, each on its own window, shape (nuclei, window, window)."""
+    # [nuclei, window, window]: places in the nucleus' own axes, in which its ellipse is the unit circle
     across = (columns - nuclei["column"][:, None])[:, None, :]
     down = (rows - nuclei["row"][:, None])[:, :, None]
 

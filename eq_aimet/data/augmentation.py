@@ -1,0 +1,43 @@
+"""Random turns and reflections, the exact symmetries of a square patch."""
+
+from __future__ import annotations
+
+import torch
+
+from eq_aimet.errors import InvalidArgumentError
+
+__all__ = ["turn_and_flip"]
+
+
+def turn_and_flip(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Returns the image turned by a random multiple of 90° and, every other time, reflected.
+
+    Each of the eight elements of D4 is equally likely. No pixel is interpolated.
+
+    Args:
+        image: shape (channels, n, n); it is left as it is.
+        generator: the source of randomness; by default torch's global one, which a `DataLoader` seeds
+            differently in each of its workers.
+
+    Returns:
+        A new tensor of the image's shape.
+
+    Raises:
+        InvalidArgumentError: the image is not square or has another number of axes.
+
+    Example:
+        >>> image = torch.arange(4.0).reshape(1, 2, 2)
+        >>> turned = turn_and_flip(image, torch.Generator().manual_seed(0))
+        >>> turned.shape, sorted(turned.flatten().tolist())
+        (torch.Size([1, 2, 2]), [0.0, 1.0, 2.0, 3.0])
+    """
+    if image.ndim != 3 or image.shape[1] != image.shape[2]:
+        raise InvalidArgumentError(
+            "image",
+            received=f"shape {tuple(image.shape)}",
+            expected="shape (channels, n, n)",
+            remedy="Give one square image at a time: a turned oblong one has another shape.",
+        )
+    element = int(torch.randint(8, (), generator=generator))
+    turned = torch.rot90(image, element % 4, (1, 2))
+    return turned.flip(2) if element >= 4 else turned
