@@ -1,0 +1,1 @@
+"""Adapters to the libraries of equivariant networks: the only places that import them."""

@@ -1,0 +1,71 @@
+"""He initialisation of e2cnn's convolutions, computed per block instead of per basis element."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import torch
+from e2cnn.nn import R2Conv
+from e2cnn.nn.modules.r2_conv.basisexpansion_blocks import BlocksBasisExpansion
+
+__all__ = ["generalized_he_init", "he_deviations"]
+
+
+def generalized_he_init(conv: R2Conv) -> None:
+    """Works in place: draws the weights of `conv` as `e2cnn.nn.init.generalized_he_init` does.
+
+    With the same seed the weights are bit-identical to e2cnn's, which takes about a hundred times as long
+    for a wide layer.
+
+    Args:
+        conv: the convolution; its `weights` are overwritten.
+
+    >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+    >>> gspace = gspaces.Rot2dOnR2(4)
+    >>> regular = enn.FieldType(gspace, 2 * [gspace.regular_repr])
+    >>> conv = enn.R2Conv(regular, regular, kernel_size=3, initialize=False)
+    >>> bool(conv.weights.any())
+    False
+    >>> generalized_he_init(conv)
+    >>> bool(conv.weights.any())
+    True
+    """
+    with torch.no_grad():
+        deviations = he_deviations(conv.basisexpansion).to(conv.weights)
+        conv.weights.copy_(deviations * torch.randn_like(conv.weights))
+
+
+def he_deviations(expansion: BlocksBasisExpansion) -> torch.Tensor:
+    """Returns the factor of each weight's normal number, (number of weights,).
+
+    An output irrep that is fed by n kinds of input irreps, of which kind i has b_i basis elements, gets
+    1/√(n·b_i) for those (He et al. 2015, generalised as in Weiler & Cesa 2019, appendix of e2cnn's paper).
+    The count is the same for each output field of one representation and each basis element of one block,
+    so one pattern per block is enough.
+
+    >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+    >>> gspace = gspaces.Rot2dOnR2(4)
+    >>> trivial = enn.FieldType(gspace, 8 * [gspace.trivial_repr])
+    >>> he_deviations(enn.R2Conv(trivial, trivial, kernel_size=1).basisexpansion).unique()
+    tensor([0.3536])
+    """
+    # Per output representation: how many elements of each kind of input irrep reach each of its irreps.
+    reaching: dict[str, Counter[tuple[str, int]]] = {}
+    blocks = {}
+    for pair in expansion._representations_pairs:
+        blocks[pair] = list(getattr(expansion, f"block_expansion_{pair}").get_basis_info())
+        counter = reaching.setdefault(pair[1], Counter())
+        for element in blocks[pair]:
+            counter[element["in_irrep"], element["out_irrep_idx"]] += expansion._in_count[pair[0]]
+    parts = []
+    for pair, elements in blocks.items():
+        counter = reaching[pair[1]]
+        kinds = Counter(target for _, target in counter)
+        pattern = [
+            1.0 / math.sqrt(kinds[target] * counter[kind, target])
+            for kind, target in ((element["in_irrep"], element["out_irrep_idx"]) for element in elements)
+        ]
+        copies = expansion._in_count[pair[0]] * expansion._out_count[pair[1]]
+        parts.append(torch.tensor(pattern, dtype=torch.get_default_dtype()).repeat(copies))
+    return torch.cat(parts)

@@ -1,0 +1,50 @@
+"""Running e2cnn's own code with other names in reach, without changing what anybody else sees."""
+
+from __future__ import annotations
+
+from types import FunctionType, ModuleType
+from typing import Any
+
+__all__ = ["Namespace", "rebind"]
+
+
+class Namespace:
+    """A stand-in for a module: some names replaced, the rest the original's.
+
+    >>> import math
+    >>> shim = Namespace(math, tau=6.0)
+    >>> shim.tau, shim.floor(2.5)
+    (6.0, 2)
+    """
+
+    def __init__(self, original: ModuleType | Namespace, **replaced: Any) -> None:
+        self._original = original
+        self.__dict__.update(replaced)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_original"], name)
+
+
+def rebind(function: Any, **names: Any) -> Any:
+    """Returns a function of the same code that finds `names` where the original finds its module's globals.
+
+    Args:
+        function: a plain function; it and its module stay as they are.
+        **names: what replaces the global names in it.
+
+    >>> def area(radius):
+    ...     return PI * radius**2
+    >>> rebind(area, PI=3)(2)
+    12
+    """
+    rebound = FunctionType(
+        function.__code__,
+        {**function.__globals__, **names},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    rebound.__kwdefaults__ = function.__kwdefaults__
+    rebound.__qualname__ = function.__qualname__
+    rebound.__doc__ = function.__doc__
+    return rebound

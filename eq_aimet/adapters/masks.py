@@ -1,0 +1,30 @@
+"""The circular mask, as plain numbers."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["circular_mask"]
+
+
+def circular_mask(size: int) -> torch.Tensor:
+    """Returns 1 where a pixel's centre lies within the circle inscribed in the grid, else 0: (1, 1, size, size).
+
+    A turn moves what is outside that circle off the grid and back in from elsewhere, so that a network
+    which sees it can't be invariant. The mask is binary: it changes no number inside and survives
+    quantization as it is.
+
+    Args:
+        size: the side of the square grid in pixels.
+
+    >>> circular_mask(5)[0, 0].int()
+    tensor([[0, 1, 1, 1, 0],
+            [1, 1, 1, 1, 1],
+            [1, 1, 1, 1, 1],
+            [1, 1, 1, 1, 1],
+            [0, 1, 1, 1, 0]], dtype=torch.int32)
+    """
+    # Coordinates in half pixels from the centre are integers: the comparison is exact.
+    halves = 2 * torch.arange(size) - (size - 1)
+    within = halves[:, None] ** 2 + halves[None, :] ** 2 <= size**2
+    return within.to(torch.get_default_dtype())[None, None]

@@ -1,0 +1,165 @@
+"""MobileNetV2 that is equivariant to rotations by multiples of 360°/N, in e2cnn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from eq_aimet.adapters.e2cnn import (
+    ChannelwiseR2Conv,
+    CircularMask,
+    build_batch_norm,
+    build_convolution,
+    enn,
+    gspaces,
+    keep_weights_only,
+)
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.models.architecture import BlockPlan, plan_architecture
+from eq_aimet.models.arguments import check_input, check_positive
+
+__all__ = ["EquivariantInvertedResidual", "EquivariantMobileNetV2"]
+
+DEPTHWISE = ("channel", "field")
+
+
+class EquivariantInvertedResidual(torch.nn.Module):
+    """1×1 expansion, 3×3 depthwise convolution, 1×1 projection, and the input added where types agree.
+
+    Args:
+        gspace: the symmetry.
+        plan: channels, stride and padding; the channels are multiples of the group's order.
+        depthwise: "channel" or "field", see `EquivariantMobileNetV2`.
+    """
+
+    def __init__(self, gspace: gspaces.GeneralOnR2, plan: BlockPlan, depthwise: str) -> None:
+        super().__init__()
+        in_type = _regular_type(gspace, plan.in_channels)
+        hidden = _regular_type(gspace, plan.hidden_channels)
+        out_type = _regular_type(gspace, plan.out_channels)
+        layers: list[enn.EquivariantModule] = []
+        if plan.expands:
+            layers += _convolve(in_type, hidden, 1)
+        if depthwise == "channel":
+            spatial = ChannelwiseR2Conv(hidden, 3, stride=plan.stride, padding=plan.padding, bias=False)
+            layers += [spatial, build_batch_norm(hidden), enn.ReLU(hidden)]
+        else:
+            layers += _convolve(
+                hidden, hidden, 3, stride=plan.stride, padding=plan.padding, groups=len(hidden)
+            )
+        # the projection has no nonlinearity: the bottleneck is linear
+        layers += _convolve(hidden, out_type, 1)[:-1]
+        self.block = enn.SequentialModule(*layers)
+        self.is_residual = plan.is_residual
+
+    def forward(self, x: enn.GeometricTensor) -> enn.GeometricTensor:
+        """Returns the block's output field, (B, out_channels, H / stride, W / stride)."""
+        return x + self.block(x) if self.is_residual else self.block(x)
+
+
+class EquivariantMobileNetV2(torch.nn.Module):
+    """MobileNetV2 (Sandler et al. 2018) whose logits don't change when the image is turned, in e2cnn.
+
+    All channels are regular fields of the cyclic group C_N, F fields of N channels each; the widths are
+    those of `MobileNetV2(divisor=N)`. Group pooling before the global pooling makes the equivariant
+    network invariant: exactly for turns by 90° that C_N contains, approximately for finer ones, which
+    interpolate.
+
+    A state dict holds the weights only and loads in training and in eval mode, whichever it was saved in.
+
+    Args:
+        num_classes: the number of logits.
+        in_channels: the channels of the input, all scalar (as colours are).
+        width: the width multiplier of the channel counts.
+        group: N, the number of rotations; 1 is a conventional network written in e2cnn.
+        depthwise: "channel" filters each channel by itself, as conventional depthwise convolutions do and
+            at their cost; "field" mixes the N channels of a field, as e2cnn's `groups` does.
+        input_size: the side of the square input in pixels, odd.
+
+    Raises:
+        InvalidArgumentError: for a count below 1, an unknown `depthwise`, a width that leaves a layer less
+            than one field, an even or too small `input_size`; in `forward` for an `x` of another shape.
+
+    >>> net = EquivariantMobileNetV2(num_classes=2, width=0.25, group=4, input_size=33).eval().double()
+    >>> x = torch.rand(1, 3, 33, 33, dtype=torch.float64)
+    >>> torch.allclose(net(x), net(x.rot90(1, (2, 3))), rtol=1e-10, atol=1e-10)
+    True
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 2,
+        *,
+        in_channels: int = 3,
+        width: float = 1.0,
+        group: int = 8,
+        depthwise: str = "channel",
+        input_size: int = 95,
+    ) -> None:
+        super().__init__()
+        check_positive("num_classes", num_classes, "Give the number of classes.")
+        check_positive("in_channels", in_channels, "Give the number of the input's channels.")
+        check_positive("group", group, "Give N of the cyclic group C_N, for example 4 or 8.")
+        if depthwise not in DEPTHWISE:
+            raise InvalidArgumentError(
+                "depthwise",
+                received=repr(depthwise),
+                expected=" or ".join(f'"{name}"' for name in DEPTHWISE),
+                remedy='Take "channel" unless you compare with e2cnn\'s depthwise convolution.',
+            )
+        plan = plan_architecture(width=width, divisor=group, input_size=input_size)
+        gspace = gspaces.TrivialOnR2() if group == 1 else gspaces.Rot2dOnR2(group)
+        self.in_channels, self.input_size = in_channels, input_size
+        self.in_type = enn.FieldType(gspace, in_channels * [gspace.trivial_repr])
+        self.input_mask = CircularMask(self.in_type, input_size)
+        stem_type = _regular_type(gspace, plan.stem_channels)
+        self.stem = enn.SequentialModule(
+            *_convolve(self.in_type, stem_type, 3, stride=2, padding=plan.stem_padding)
+        )
+        self.blocks = torch.nn.Sequential(
+            *(EquivariantInvertedResidual(gspace, block, depthwise) for block in plan.blocks)
+        )
+        head_type = _regular_type(gspace, plan.head_channels)
+        self.head = enn.SequentialModule(
+            *_convolve(_regular_type(gspace, plan.blocks[-1].out_channels), head_type, 1)
+        )
+        self.head_mask = CircularMask(head_type, plan.final_size)
+        self.group_pool = enn.GroupPooling(head_type)
+        self.pool = enn.PointwiseAdaptiveAvgPool(self.group_pool.out_type, 1)
+        self.classifier = torch.nn.Linear(len(head_type), num_classes)
+        torch.nn.init.normal_(self.classifier.weight, std=0.01)
+        torch.nn.init.zeros_(self.classifier.bias)
+        keep_weights_only(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
+        check_input(x, self.in_channels, self.input_size)
+        fields = self.input_mask(enn.GeometricTensor(x, self.in_type))
+        fields = self.head(self.blocks(self.stem(fields)))
+        fields = self.pool(self.group_pool(self.head_mask(fields)))
+        return self.classifier(fields.tensor.flatten(1))  # [batch, fields, 1, 1] to [batch, fields]
+
+    def train(self, mode: bool = True) -> EquivariantMobileNetV2:
+        """Works in place and returns itself, as torch's `train` does.
+
+        Filters made for eval mode carry no gradient history, so that the network can be deep-copied.
+        """
+        with torch.set_grad_enabled(mode and torch.is_grad_enabled()):
+            return super().train(mode)
+
+
+def _regular_type(gspace: gspaces.GeneralOnR2, channels: int) -> enn.FieldType:
+    """The type of `channels` channels in regular fields."""
+    return enn.FieldType(gspace, channels // gspace.regular_repr.size * [gspace.regular_repr])
+
+
+def _convolve(
+    in_type: enn.FieldType, out_type: enn.FieldType, kernel_size: int, **options: Any
+) -> list[enn.EquivariantModule]:
+    """Convolution, batch norm and ReLU."""
+    return [
+        build_convolution(in_type, out_type, kernel_size, bias=False, **options),
+        build_batch_norm(out_type),
+        enn.ReLU(out_type),
+    ]

@@ -1,0 +1,121 @@
+"""The conventional MobileNetV2, the equivariant one's counterpart layer by layer."""
+
+from __future__ import annotations
+
+import torch
+
+from eq_aimet.adapters.masks import circular_mask
+from eq_aimet.models.architecture import BlockPlan, plan_architecture
+from eq_aimet.models.arguments import check_input, check_positive
+from eq_aimet.symmetry.modules import Mask
+
+__all__ = ["InvertedResidual", "MobileNetV2"]
+
+
+class InvertedResidual(torch.nn.Module):
+    """1×1 expansion, 3×3 depthwise convolution, 1×1 projection, and the input added where shapes agree.
+
+    Args:
+        plan: channels, stride and padding.
+    """
+
+    def __init__(self, plan: BlockPlan) -> None:
+        super().__init__()
+        hidden = plan.hidden_channels
+        layers: list[torch.nn.Module] = []
+        if plan.expands:
+            layers += _convolve(plan.in_channels, hidden, 1)
+        layers += _convolve(hidden, hidden, 3, stride=plan.stride, padding=plan.padding, groups=hidden)
+        # the projection has no nonlinearity: the bottleneck is linear
+        layers += _convolve(hidden, plan.out_channels, 1)[:-1]
+        self.block = torch.nn.Sequential(*layers)
+        self.is_residual = plan.is_residual
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the block's output, (B, out_channels, H / stride, W / stride)."""
+        return x + self.block(x) if self.is_residual else self.block(x)
+
+
+class MobileNetV2(torch.nn.Module):
+    """MobileNetV2 (Sandler et al. 2018) for small square images, in plain torch.
+
+    It has the channels, filters and masks of `EquivariantMobileNetV2`, so that the two differ by the
+    symmetry alone: ReLU instead of ReLU6, odd grids, and the input and the last feature map masked by the
+    inscribed circle.
+
+    Args:
+        num_classes: the number of logits.
+        in_channels: the channels of the input.
+        width: the width multiplier of the channel counts.
+        divisor: what the channel counts are multiples of; the `group` of the equivariant counterpart.
+        input_size: the side of the square input in pixels, odd.
+
+    Raises:
+        InvalidArgumentError: for a count below 1, a width that leaves a layer less than `divisor`
+            channels, an even or too small `input_size`; in `forward` for an `x` of another shape.
+
+    >>> net = MobileNetV2(num_classes=2, width=0.5, input_size=33)
+    >>> net(torch.rand(4, 3, 33, 33)).shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 2,
+        *,
+        in_channels: int = 3,
+        width: float = 1.0,
+        divisor: int = 8,
+        input_size: int = 95,
+    ) -> None:
+        super().__init__()
+        check_positive("num_classes", num_classes, "Give the number of classes.")
+        check_positive("in_channels", in_channels, "Give the number of the input's channels.")
+        check_positive("divisor", divisor, "Give the block size of the equivariant counterpart.")
+        plan = plan_architecture(width=width, divisor=divisor, input_size=input_size)
+        self.in_channels, self.input_size = in_channels, input_size
+        self.input_mask = Mask(circular_mask(input_size))
+        self.stem = torch.nn.Sequential(
+            *_convolve(in_channels, plan.stem_channels, 3, stride=2, padding=plan.stem_padding)
+        )
+        self.blocks = torch.nn.Sequential(*(InvertedResidual(block) for block in plan.blocks))
+        self.head = torch.nn.Sequential(*_convolve(plan.blocks[-1].out_channels, plan.head_channels, 1))
+        self.head_mask = Mask(circular_mask(plan.final_size))
+        self.pool = torch.nn.AdaptiveAvgPool2d(1)
+        self.classifier = torch.nn.Linear(plan.head_channels, num_classes)
+        _initialize(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
+        check_input(x, self.in_channels, self.input_size)
+        x = self.stem(self.input_mask(x))
+        x = self.head(self.blocks(x))
+        x = self.pool(self.head_mask(x))  # [batch, head_channels, 1, 1]
+        return self.classifier(x.flatten(1))
+
+
+def _convolve(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+) -> list[torch.nn.Module]:
+    """Convolution, batch norm and ReLU."""
+    return [
+        torch.nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
+        torch.nn.BatchNorm2d(out_channels),
+        torch.nn.ReLU(),
+    ]
+
+
+def _initialize(network: torch.nn.Module) -> None:
+    """Works in place; He's normal initialisation for convolutions, a small one for the classifier."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        elif isinstance(module, torch.nn.Linear):
+            torch.nn.init.normal_(module.weight, std=0.01)
+            torch.nn.init.zeros_(module.bias)
