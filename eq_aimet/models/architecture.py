@@ -103,7 +103,7 @@ def plan_architecture(*, width: float, divisor: int, input_size: int) -> Archite
 
 
 def stride_two_padding(size: int) -> int:
-    """Returns the padding with which a stride-2, 3×3 convolution keeps the centre of an odd grid and gives an odd one.
+    """Returns the padding with which a stride-2, 3×3 convolution keeps an odd grid odd and centred.
 
     Args:
         size: the side of the input grid in pixels, odd.
@@ -120,7 +120,7 @@ def _shrink(size: int) -> int:
 
 
 def _round_to_blocks(channels: float, divisor: int) -> int:
-    """The nearest multiple of `divisor`, the next above where that takes more than a tenth (as MobileNetV2 rounds)."""
+    """The nearest multiple of `divisor`, or the next where that takes more than a tenth, as in MobileNetV2."""
     nearest = int(channels + divisor / 2) // divisor * divisor
     return nearest if nearest >= 0.9 * channels else nearest + divisor
 
@@ -131,7 +131,8 @@ def _check_width(width: float, divisor: int) -> None:
         raise InvalidArgumentError(
             "width",
             received=width,
-            expected=f"at least {divisor / narrowest:g}, where the narrowest layer is one block of {divisor} channels",
+            expected=f"at least {divisor / narrowest:g}, at which the narrowest layer is one block "
+            f"of {divisor} channels",
             remedy="Widen the network or take a smaller block.",
         )
 
@@ -141,7 +142,8 @@ def _check_input_size(input_size: int) -> None:
         raise InvalidArgumentError(
             "input_size",
             received=input_size,
-            expected="an odd number: a stride-2 3×3 convolution on an even grid samples off-centre and breaks equivariance",
+            expected="an odd number: a stride-2 3×3 convolution on an even grid samples off-centre and breaks "
+            "equivariance",
             remedy=f"Crop the input by one pixel, to {input_size - 1}.",
         )
     smallest = next(size for size in range(1, 1000, 2) if _final_grid(size) >= SMALLEST_FINAL_GRID)

@@ -39,6 +39,6 @@ def check_input(x: torch.Tensor, in_channels: int, size: int) -> None:
             "x",
             received=f"shape {tuple(x.shape)}",
             expected=f"(batch, {in_channels}, {size}, {size})",
-            remedy=f"Crop or resize the images to {size}×{size}, or build the network with the `in_channels` and "
-            "`input_size` of your images.",
+            remedy=f"Crop or resize the images to {size}×{size}, or build the network with the `in_channels` "
+            "and `input_size` of your images.",
         )

@@ -14,7 +14,7 @@ _DERIVED = ("filter", "expanded_bias")
 
 
 def keep_weights_only(model: torch.nn.Module) -> None:
-    """Works in place: state dicts of `model` hold the weights of its convolutions, not the filters made from them.
+    """Works in place: state dicts of `model` will hold its convolutions' weights, not the filters.
 
     e2cnn's `R2Conv` has the buffers `filter` and `expanded_bias` in eval mode only, so that a checkpoint
     taken in one mode is refused in the other, and one with a `filter` that doesn't fit its weights loads
@@ -51,7 +51,7 @@ def _drop_derived(module: torch.nn.Module, state: dict[str, Any], prefix: str, m
 def _stand_in_for_derived(
     module: torch.nn.Module, state: dict[str, Any], prefix: str, metadata: Any, *reports: Any
 ) -> None:
-    """Give `load_state_dict` exactly the buffers that this mode has; what it copies is replaced afterwards."""
+    """Give `load_state_dict` exactly this mode's buffers; what it copies is replaced afterwards."""
     for name in _DERIVED:
         state.pop(prefix + name, None)
         if module._buffers.get(name) is not None:

@@ -98,7 +98,7 @@ def _hash_solution(solution: Any) -> int:
 
 
 def _forbids_copies() -> bool:
-    """Whether `psi` and its like fail on a plain number, which numpy 2 can't make an array of without a copy."""
+    """Whether `psi` and its like fail on a number, of which numpy 2 makes no array without a copy."""
     try:
         kernel_utils.psi(0.5, k=1, gamma=0.0)
     except ValueError:

@@ -49,7 +49,7 @@ def build_convolution(
 
 
 def build_batch_norm(in_type: FieldType, **options: Any) -> InnerBatchNorm:
-    """Returns the `e2cnn.nn.InnerBatchNorm` that e2cnn's constructor gives, in linear instead of quadratic time.
+    """Returns the `e2cnn.nn.InnerBatchNorm` that e2cnn's constructor gives, in linear time.
 
     Args:
         in_type: the field type, of representations that permit pointwise nonlinearities.

@@ -24,7 +24,7 @@ Pair = tuple[str, str]
 
 
 class LazyBlocksBasisExpansion(BlocksBasisExpansion):
-    """e2cnn's `BlocksBasisExpansion` with the names of the basis elements written when somebody asks for them.
+    """e2cnn's `BlocksBasisExpansion`, with the names of the basis elements written on demand.
 
     e2cnn formats one string per weight when it builds a layer, most of the layer's construction time, and
     reads them only in `get_element_info` and `get_basis_names`. Weights, their order, buffers and their

@@ -45,15 +45,16 @@ def _reads_dtype(code: Any) -> bool:
 
 
 def follow_double() -> None:
-    """Works in place on e2cnn's classes: a float64 input gives a float64 output; any other goes e2cnn's way."""
+    """Works in place on e2cnn's classes: float64 in gives float64 out; any other input goes e2cnn's way."""
     for owner in single_precision_classes():
         owner.forward = _in_precision_of_input(owner.forward)  # type: ignore[attr-defined]
 
 
 def _in_precision_of_input(forward: Any) -> Any:
     """A `forward` that runs the same code with allocations in float64 if its input is."""
-    doubled = Namespace(forward.__globals__["torch"], empty=_double(torch.empty),
-    zeros=_double(torch.zeros)) forward_double = rebind(forward, torch=doubled)
+    original = forward.__globals__["torch"]
+    doubled = Namespace(original, empty=_double(torch.empty), zeros=_double(torch.zeros))
+    forward_double = rebind(forward, torch=doubled)
 
     @functools.wraps(forward)
     def follow(self: Any, input: Any, *arguments: Any, **options: Any) -> Any:
