@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from eq_aimet.registration import register_with_aimet
+
 if TYPE_CHECKING:
     from eq_aimet.aimet.cross_layer_equalization import equalize_equivariant
     from eq_aimet.aimet.hooks import equivariant_hooks
@@ -36,6 +38,8 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+register_with_aimet()
 
 _HOME = {
     "export_model": "eq_aimet.export",
