@@ -161,6 +161,7 @@ def _write_split(images_path: Path, labels_path: Path, parameters: dict[str, Any
             ]
             images[start : start + len(patches)] = np.stack([patch.image for patch in patches])
             labels[start : start + len(patches), 0, 0, 0] = [patch.label for patch in patches]
+            file.flush()
             check_written()
             if bar is not None:
                 bar.update(len(patches))

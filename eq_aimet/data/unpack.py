@@ -24,8 +24,8 @@ _logger = logging.getLogger(__name__)
 def unpack(source: Path, cache_dir: Path | None = None, *, progress: bool = True) -> Path:
     """Returns the unpacked copy of a gzipped file, made in the cache folder unless it is there already.
 
-    A copy is used again while the source's path, size and modification time are the same; copies of
-    earlier states of the same source are removed. The memory that this takes does not depend on the file's size.
+    A copy is used again while the source's path, size and modification time are the same. Copies of earlier
+    states of the same source are removed. The memory that this takes does not depend on the file's size.
 
     Args:
         source: a file whose name ends in `.gz`.
