@@ -1,0 +1,48 @@
+"""Measuring a model's accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torchmetrics.classification import MulticlassAccuracy
+
+from eq_aimet.errors import InvalidArgumentError
+
+__all__ = ["measure_accuracy"]
+
+
+def measure_accuracy(
+    model: torch.nn.Module,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    *,
+    classes: int = 2,
+    device: str | torch.device = "cpu",
+) -> float:
+    """Returns the share of images, from 0 to 1, whose largest logit is their label's.
+
+    The model must be on the device and in eval mode; it is not changed.
+
+    Args:
+        model: takes images, (batch, channels, H, W), gives logits, (batch, classes).
+        batches: pairs of images and labels, int64, (batch,).
+        classes: the number of classes.
+        device: where the model is.
+
+    Raises:
+        InvalidArgumentError: there is no batch.
+
+    Example:
+        >>> batches = [(torch.eye(2), torch.tensor([0, 0]))]
+        >>> measure_accuracy(torch.nn.Identity(), batches)
+        0.5
+    """
+    accuracy = MulticlassAccuracy(classes, average="micro").to(device)
+    with torch.no_grad():
+        for images, labels in batches:
+            accuracy.update(model(images.to(device)), labels.to(device))
+    if not accuracy.update_called:
+        raise InvalidArgumentError(
+            "batches", received="none", expected="at least one batch", remedy="Check the data set's size."
+        )
+    return float(accuracy.compute())

@@ -1,0 +1,70 @@
+"""What each epoch achieved, kept in the checkpoints so that an interrupted training has its whole history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+__all__ = ["EpochRecord", "History"]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """The means over one epoch.
+
+    Attributes:
+        epoch: counted from 1.
+        train_loss: the cross-entropy in nats on the augmented training images, while they are being learnt.
+        train_accuracy: the share of them classified rightly, from 0 to 1.
+        valid_loss: the cross-entropy on the validation images, after the epoch.
+        valid_accuracy: the share of them classified rightly, from 0 to 1.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    valid_loss: float
+    valid_accuracy: float
+
+
+class History(Callback):
+    """Keeps an `EpochRecord` of each finished epoch, across interruptions.
+
+    Args:
+        on_epoch: called with each new record.
+    """
+
+    def __init__(self, on_epoch: Callable[[EpochRecord], None] | None = None) -> None:
+        self._records: dict[int, EpochRecord] = {}
+        self._on_epoch = on_epoch
+
+    @property
+    def records(self) -> tuple[EpochRecord, ...]:
+        """The records in the epochs' order."""
+        return tuple(self._records[epoch] for epoch in sorted(self._records))
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Records the epoch; Lightning calls it before the checkpoints are saved."""
+        metrics = trainer.callback_metrics
+        record = EpochRecord(
+            epoch=trainer.current_epoch + 1,
+            train_loss=float(metrics["train_loss"]),
+            train_accuracy=float(metrics["train_accuracy"]),
+            valid_loss=float(metrics["valid_loss"]),
+            valid_accuracy=float(metrics["valid_accuracy"]),
+        )
+        self._records[record.epoch] = record
+        if self._on_epoch is not None:
+            self._on_epoch(record)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the records as plain values for a checkpoint."""
+        return {"records": [asdict(record) for record in self.records]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the records of a checkpoint in place of its own."""
+        self._records = {values["epoch"]: EpochRecord(**values) for values in state_dict["records"]}

@@ -1,0 +1,172 @@
+"""The settings of a training run: checked early, comparable, and with a readable name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from eq_aimet.errors import InvalidArgumentError
+
+__all__ = ["Settings"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "model": ("both", "conventional", "equivariant"),
+    "depthwise": ("channel", "field"),
+    "weights": ("per-tensor", "per-channel"),
+    "device": ("cpu", "cuda"),
+    "precision": ("32", "bf16", "16"),
+}
+_COUNTS = ("group", "epochs", "batch_size", "train_images", "valid_images", "test_images")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that the result of a run depends on. What is not possible raises on construction.
+
+    The messages name an argument as the command line does: `batch_size` is `--batch-size`.
+
+    Attributes:
+        data: what names the data set: "synthetic", or a folder's path.
+        train_images: how many training images to use.
+        valid_images: how many validation images to use.
+        test_images: how many test images to use.
+        model: "both", "conventional" or "equivariant".
+        group: the number of rotations N of the group C_N.
+        width: the multiplier of MobileNetV2's channel numbers.
+        depthwise: "channel" or "field", the kind of the equivariant depthwise layers.
+        epochs: how often each training image is seen.
+        batch_size: how many images a step sees.
+        learning_rate: the schedule's highest learning rate.
+        weights: "per-tensor" or "per-channel", the ranges of the INT8 weights.
+        device: "cpu" or "cuda".
+        precision: "32", "bf16" or "16", the bits of the training's arithmetic.
+        seed: of the initial weights, the order of the images and the augmentation.
+
+    Raises:
+        InvalidArgumentError: a setting is not possible.
+
+    Example:
+        >>> settings = Settings(train_images=64, valid_images=32, test_images=32, width=0.5, epochs=3)
+        >>> settings.models
+        ('conventional', 'equivariant')
+        >>> settings.run_name
+        'synthetic-64-32-32_both_c8-channel_width0.5_epochs3_batch32_lr0.005_per-tensor_seed0'
+        >>> Settings(train_images=64, valid_images=32, test_images=32, width=0.0)
+        Traceback (most recent call last):
+            ...
+        eq_aimet.errors.InvalidArgumentError: `--width`: received 0.0; expected a number above 0. ...
+    """
+
+    train_images: int
+    valid_images: int
+    test_images: int
+    data: str = "synthetic"
+    model: str = "both"
+    group: int = 8
+    width: float = 0.25
+    depthwise: str = "channel"
+    epochs: int = 8
+    batch_size: int = 32
+    learning_rate: float = 5e-3
+    weights: str = "per-tensor"
+    device: str = "cpu"
+    precision: str = "32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            _check_choice(name, getattr(self, name), choices)
+        for name in _COUNTS:
+            _check_count(name, getattr(self, name))
+        _check_positive("width", self.width, "Try 0.25; 1.0 is the full MobileNetV2.")
+        _check_positive("learning_rate", self.learning_rate, "Try 0.005.")
+        if not 0 <= self.seed < 2**63:
+            raise InvalidArgumentError(
+                _option("seed"),
+                received=self.seed,
+                expected="an integer from 0 to 2**63 - 1",
+                remedy="Take 0, 1, 2, ...",
+            )
+        if self.precision == "16" and self.device != "cuda":
+            raise InvalidArgumentError(
+                _option("precision"),
+                received=f"16 with --device {self.device}",
+                expected="16 on a CUDA device only",
+                remedy="Take --precision 32 or bf16, or --device cuda.",
+            )
+        if self.device == "cuda":
+            _check_cuda()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the models to train, in the table's order."""
+        return _CHOICES["model"][1:] if self.model == "both" else (self.model,)
+
+    @property
+    def run_name(self) -> str:
+        """A readable name for the results folder, the same for the same settings."""
+        data = self.data.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or "data"
+        group = f"c{self.group}-{self.depthwise}"
+        parts = [
+            f"{data}-{self.train_images}-{self.valid_images}-{self.test_images}",
+            self.model,
+            group,
+            f"width{self.width:g}",
+            f"epochs{self.epochs}",
+            f"batch{self.batch_size}",
+            f"lr{self.learning_rate:g}",
+            self.weights,
+            f"seed{self.seed}",
+        ]
+        if self.device != "cpu":
+            parts.append(self.device)
+        if self.precision != "32":
+            parts.append(self.precision if self.precision == "bf16" else f"fp{self.precision}")
+        return "_".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the settings as plain values for JSON."""
+        return asdict(self)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InvalidArgumentError(
+            _option(name),
+            received=repr(value),
+            expected=f"one of {', '.join(choices)}",
+            remedy=f"Try {_option(name)} {choices[0]}.",
+        )
+
+
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise InvalidArgumentError(
+            _option(name),
+            received=value,
+            expected="an integer of at least 1",
+            remedy="Leave it out to take the default.",
+        )
+
+
+def _check_positive(name: str, value: float, remedy: str) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidArgumentError(_option(name), received=value, expected="a number above 0", remedy=remedy)
+
+
+def _check_cuda() -> None:
+    import torch  # two seconds, which only those who ask for a GPU should wait
+
+    if not torch.cuda.is_available():
+        raise InvalidArgumentError(
+            _option("device"),
+            received="'cuda', and torch finds no CUDA device",
+            expected="a machine with an NVIDIA GPU and a CUDA build of torch",
+            remedy="Leave it out to train on the CPU.",
+        )
