@@ -1,8 +1,8 @@
 """Tells AIMET about our plain modules as soon as both packages are imported, in either order.
 
-AIMET refuses module classes that nobody has registered. An exported model holds such modules, and it may reach AIMET without
-any call into `eq_aimet.aimet`: right after `export_model`, or out of a file that `torch.load` reads. Reading the file imports this
-package, so its import is the one place that always runs.
+AIMET refuses module classes that nobody has registered. An exported model holds such modules, and it may
+reach AIMET without any call into `eq_aimet.aimet`: right after `export_model`, or out of a file that
+`torch.load` reads. Reading the file imports this package, so its import is the one place that always runs.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def _register() -> None:
     except ImportError as error:
         # AIMET's import must not fail because of us: most of its users' models don't need these modules.
         warnings.warn(
-            f"eq_aimet could not register its modules with AIMET ({error}); models with residual additions, masks or group "
-            "pooling out of `export_model` will be refused by QuantizationSimModel.",
+            f"eq_aimet could not register its modules with AIMET ({error}); QuantizationSimModel will "
+            "refuse models out of `export_model` that add, mask or pool over groups.",
             ImportWarning,
             stacklevel=2,
         )

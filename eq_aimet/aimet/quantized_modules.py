@@ -1,9 +1,12 @@
 """The quantized twins of our plain modules, in AIMET's pattern for custom modules.
 
-Importing this module registers them, so that `QuantizationSimModel` takes a model out of `export_model` as it is.
+Importing this module registers them, so that `QuantizationSimModel` takes a model out of `export_model` as
+it is.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from aimet_torch.nn import QuantizationMixin
@@ -13,16 +16,20 @@ from eq_aimet.symmetry.modules import Add, GroupMaxPool, Mask
 
 __all__ = ["QuantizedAdd", "QuantizedGroupMaxPool", "QuantizedMask"]
 
-# The ONNX types decide which of AIMET's configuration rules apply, and must be known before `implements` runs:
+# The ONNX types decide which of AIMET's configuration rules apply, and must be known before `implements`
+# runs:
 # - Add needs an output quantizer, or gives it to the ReLU behind it (the supergroup Add, Relu).
-# - ReduceMax is in AIMET's list of grid-preserving operators, as MaxPool is: a maximum of quantized values is one of them,
-#   so there is no output quantizer.
-# - Mul keeps its output quantizer. A mask of zeros and ones would need none, but the masks of e2cnn fall off smoothly at the
-#   rim; and without one the deployed convolution behind a mask would get float input and run in float.
+# - ReduceMax is in AIMET's list of grid-preserving operators, as MaxPool is: a maximum of quantized values
+#   is one of them, so there is no output quantizer.
+# - Mul keeps its output quantizer. A mask of zeros and ones would need none, but the masks of e2cnn fall
+#   off smoothly at the rim; and without one the deployed convolution behind a mask would get float input
+#   and run in float.
 map_torch_types_to_onnx.update({Add: ["Add"], Mask: ["Mul"], GroupMaxPool: ["ReduceMax"]})
 
 
-def _quantize(quantizers: torch.nn.ModuleList, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _quantize(
+    quantizers: Iterable[torch.nn.Module | None], *tensors: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
     """Return each tensor, passed through its quantizer where there is one."""
     return tuple(
         tensor if quantizer is None else quantizer(tensor)
@@ -34,9 +41,12 @@ def _quantize(quantizers: torch.nn.ModuleList, *tensors: torch.Tensor) -> tuple[
 class QuantizedAdd(QuantizationMixin, Add):
     """`Add` with two input quantizers and one output quantizer."""
 
+    input_quantizers: torch.nn.ModuleList
+    output_quantizers: torch.nn.ModuleList
+
     def __quant_init__(self) -> None:
         super().__quant_init__()
-        self.input_quantizers = torch.nn.ModuleList([None, None])
+        self.input_quantizers = torch.nn.ModuleList([None, None])  # type: ignore[list-item]
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Return the quantized sum of the quantized inputs, of their shape."""
@@ -48,6 +58,9 @@ class QuantizedAdd(QuantizationMixin, Add):
 class QuantizedMask(QuantizationMixin, Mask):
     """`Mask` with one input and one output quantizer; the mask itself stays as it is."""
 
+    input_quantizers: torch.nn.ModuleList
+    output_quantizers: torch.nn.ModuleList
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the quantized product of the quantized input with the mask."""
         (x,) = _quantize(self.input_quantizers, x)
@@ -56,7 +69,10 @@ class QuantizedMask(QuantizationMixin, Mask):
 
 @QuantizationMixin.implements(GroupMaxPool)
 class QuantizedGroupMaxPool(QuantizationMixin, GroupMaxPool):
-    """`GroupMaxPool` with one input and one output quantizer, of which AIMET's configurations leave the latter off."""
+    """`GroupMaxPool` with one input and one output quantizer; AIMET leaves the latter off."""
+
+    input_quantizers: torch.nn.ModuleList
+    output_quantizers: torch.nn.ModuleList
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the quantized maximum over each block, (batch, blocks, …) of (batch, channels, …)."""

@@ -116,7 +116,7 @@ def channel_counts(layer: torch.nn.Module) -> tuple[int, int] | None:
 
 
 def is_blockwise_depthwise(layer: torch.nn.Module, blocks: LayerBlocks | None) -> bool:
-    """Return whether the groups of a convolution are its blocks, so that it mixes channels within blocks only.
+    """Return whether the groups of a convolution are its blocks, so that it mixes no two blocks.
 
     A channel-wise depthwise convolution (`groups == in_channels == out_channels`) is not meant here.
     """
@@ -223,8 +223,9 @@ def regular_actions(
 ) -> tuple[Action, ...]:
     """Return the generators of C_N's exact elements for a layer between regular and trivial fields.
 
-    A turn by 360°/N shifts a block of N channels cyclically by one and leaves a block of one channel where it is. For
-    1×1 kernels every element is exact; for larger ones those are that turn the grid by a multiple of 90°.
+    A turn by 360°/N shifts a block of N channels cyclically by one and leaves a block of one channel where
+    it is. For 1×1 kernels every element is exact; for larger ones those that turn the grid by a
+    multiple of 90°.
 
     Args:
         blocks_in: Sizes of the input blocks, each `order` or 1.

@@ -95,8 +95,8 @@ class EquivarianceReport:
 def exact_elements(model: torch.nn.Module) -> tuple[Element, ...]:
     """Return the quarter turns and reflections that every tagged layer of `model` is symmetric under.
 
-    Layers with a 1×1 kernel and layers without actions say nothing about space. If no layer says anything, the result is
-    the three quarter turns.
+    Layers with a 1×1 kernel and layers without actions say nothing about space. If no layer says anything,
+    the result is the three quarter turns.
 
     Example:
         >>> [str(element) for element in exact_elements(torch.nn.Conv2d(1, 1, 3))]
@@ -138,21 +138,22 @@ def equivariance_error(
     elements: Sequence[float | Element] | None = None,
     transform_output: Callable[[torch.Tensor, Element], torch.Tensor] | None = None,
 ) -> EquivarianceReport:
-    """Return how far turning the input moves the output of `model`, relative to the output's largest magnitude.
+    """Return how far turning the input moves the model's output, relative to its largest magnitude.
 
-    The error of an element g is max |f(gx) − g f(x)| / max |f(x)|. It is measured on a copy of the model in eval mode, in
-    float64 by default, because float32's summation order alone flips roundings of a quantized model. `model` stays as it is.
-    Where f(x) is zero, the error is relative to f(gx), so 1.0, and 0.0 if that is zero as well.
+    The error of an element g is max |f(gx) − g f(x)| / max |f(x)|. It is measured on a copy of the model
+    in eval mode, in float64 by default, because float32's summation order alone flips roundings of a
+    quantized model. `model` stays as it is. Where f(x) is zero, the error is relative to f(gx), so 1.0,
+    and 0.0 if that is zero as well.
 
     Args:
         model: A module that maps images to a tensor, or to nested tuples, lists or dictionaries of tensors.
         x: Square images, (batch, channels, H, H), or a tuple of them for a model of several inputs.
         dtype: The floating-point type to compute in.
-        elements: Angles in degrees (counter-clockwise) or `Element`s. The exact ones of the model's layers if left out,
-            see `exact_elements`. Angles other than multiples of 90° are interpolated, and both the turned and the unturned
-            image are zeroed outside the inscribed circle.
-        transform_output: How an element acts on an output. If left out, an output of four dimensions is turned as an
-            image with invariant channels, and others are invariant.
+        elements: Angles in degrees (counter-clockwise) or `Element`s. The exact ones of the model's layers
+            if left out, see `exact_elements`. Angles other than multiples of 90° are interpolated, and
+            both the turned and the unturned image are zeroed outside the inscribed circle.
+        transform_output: How an element acts on an output. If left out, an output of four dimensions is
+            turned as an image with invariant channels, and others are invariant.
 
     Raises:
         InvalidArgumentError: If an argument is unfit, the model can't run on it, or the output isn't finite.
@@ -197,7 +198,8 @@ def assert_equivariant(
     """Raise unless `equivariance_error(model, x)` is at most `tolerance`; the arguments are the same.
 
     Raises:
-        EquivarianceError: If the error of an element is larger than `tolerance`. It is an `AssertionError` too.
+        EquivarianceError: If the error of an element is larger than `tolerance`. It is an `AssertionError`
+            too.
 
     Example:
         >>> assert_equivariant(torch.nn.AvgPool2d(3), torch.rand(2, 3, 9, 9))
@@ -218,8 +220,9 @@ def assert_equivariant(
         cause = f"Weights of one orbit differ in {names}; `symmetrize` ties them."
     else:
         cause = (
-            "Likely causes: a stride or pooling on an even grid, which samples off-centre; encodings that differ within a "
-            "block (`tie_encodings` mends them); an angle that is not exact; outputs that need `transform_output`."
+            "Likely causes: a stride or pooling on an even grid, which samples off-centre; encodings that "
+            "differ within a block (`tie_encodings` mends them); an angle that is not exact; outputs that need "
+            "`transform_output`."
         )
     raise EquivarianceError(
         f"Under {report.worst_element} the output changes by {report.worst:.3e} of its largest magnitude; "
@@ -236,22 +239,28 @@ def _checked_inputs(x: Images, dtype: torch.dtype) -> list[torch.Tensor]:
             expected="a floating-point torch.dtype",
             remedy="Leave it out to compute in float64.",
         )
-    inputs = list(x) if isinstance(x, (tuple, list)) else [x]
-    for image in inputs or [None]:
-        if not isinstance(image, torch.Tensor) or not image.is_floating_point():
-            received = str(image.dtype) if isinstance(image, torch.Tensor) else type(image).__name__
-            received = f"a tensor of {received}" if isinstance(image, torch.Tensor) else f"a {received}"
-        elif image.dim() != 4 or image.shape[-1] != image.shape[-2] or 0 in image.shape:
-            received = f"shape {tuple(image.shape)}"
-        else:
-            continue
-        raise InvalidArgumentError(
-            "x",
-            received=received,
-            expected="a floating-point tensor of square images, (batch, channels, H, H), or a tuple of such",
-            remedy="Convert to float, add the batch dimension, or crop the images to squares.",
-        )
+    inputs: list[torch.Tensor] = list(x) if isinstance(x, (tuple, list)) else [x]
+    if not inputs:
+        raise _unfit_input("an empty tuple")
+    for image in inputs:
+        if not isinstance(image, torch.Tensor):
+            raise _unfit_input(f"a {type(image).__name__}")
+        if not image.is_floating_point():
+            raise _unfit_input(f"a tensor of {image.dtype}")
+        if image.dim() != 4 or image.shape[-1] != image.shape[-2] or 0 in image.shape:
+            raise _unfit_input(f"shape {tuple(image.shape)}")
+        if not torch.isfinite(image).all():
+            raise _unfit_input("NaN or infinite values")
     return [image.detach().to(dtype) for image in inputs]
+
+
+def _unfit_input(received: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "x",
+        received=received,
+        expected="a finite floating-point tensor of square images, (batch, channels, H, H), or a tuple",
+        remedy="Convert to float, add the batch dimension, or crop the images to squares.",
+    )
 
 
 def _checked_elements(
@@ -266,17 +275,10 @@ def _checked_elements(
         )
     if elements is None:
         chosen = exact_elements(model)
-        remedy = "Pass angles of the model's group, e.g. `elements=[120]`; no quarter turn is exact for this model."
+        remedy = "No quarter turn is exact for this model; pass angles of its group, e.g. `elements=[120]`."
     else:
-        given = elements if isinstance(elements, (Sequence, set, frozenset)) else [elements]
-        chosen = tuple(
-            element if isinstance(element, Element) else Element(element)
-            for element in given
-            if isinstance(element, (Element, int, float))
-            and math.isfinite(getattr(element, "angle", element))
-        )
+        chosen = _as_elements(elements)
         remedy = "Leave `elements` out to use the quarter turns that are exact for the model."
-        chosen = chosen if len(chosen) == len(given) else ()
     if not chosen:
         raise InvalidArgumentError(
             "elements",
@@ -285,6 +287,17 @@ def _checked_elements(
             remedy=remedy,
         )
     return chosen
+
+
+def _as_elements(elements: Sequence[float | Element]) -> tuple[Element, ...]:
+    """Return the angles as `Element`s, or nothing if they aren't all such."""
+    try:
+        chosen = [
+            element if isinstance(element, Element) else Element(float(element)) for element in elements
+        ]
+    except (TypeError, ValueError):
+        return ()
+    return tuple(chosen) if all(math.isfinite(element.angle) for element in chosen) else ()
 
 
 def _copy_for_judging(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
@@ -348,8 +361,8 @@ def _relative_change(
     if not isinstance(expected, torch.Tensor) or expected.shape != output.shape:
         raise InvalidArgumentError(
             "model" if transform_output is None else "transform_output",
-            received=f"outputs of shape {tuple(output.shape)} for an image of {element} and {tuple(reference.shape)} for x",
-            expected="the same shape once the element has acted",
+            received=f"output shapes {tuple(output.shape)} under {element}, {tuple(reference.shape)} without",
+            expected="the same shape once the element has acted on the latter",
             remedy="Pass a `transform_output` that acts as the output's type does.",
         )
     scale = float(reference.abs().max()) or float(output.abs().max()) or 1.0

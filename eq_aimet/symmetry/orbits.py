@@ -21,7 +21,8 @@ def orbit_index(
     """Return which orbit each weight of a layer belongs to.
 
     Args:
-        shape: The weight's shape: (out, in/groups, k, k), or (in, out/groups, k, k) if `transposed`, or (out, in).
+        shape: The weight's shape: (out, in/groups, k, k), or (in, out/groups, k, k) if `transposed`, or
+            (out, in).
         blocks: The layer's blocks and actions.
         groups: The convolution's groups.
         transposed: Whether the layer is a transposed convolution.
@@ -66,7 +67,8 @@ def _image(positions: torch.Tensor, action: Action, groups: int, transposed: boo
     rows = torch.tensor(first)  # [rows]
     columns = torch.tensor(second).reshape(groups, -1)  # [groups, columns per group]
     group_of_row = torch.arange(len(rows)) // (len(rows) // groups)
-    moved = columns[group_of_row] - (rows // (len(rows) // groups) * columns.shape[1])[:, None]  # [rows, columns]
+    first_columns = rows // (len(rows) // groups) * columns.shape[1]  # of the group that the row moves to
+    moved = columns[group_of_row] - first_columns[:, None]  # [rows, columns]
     if moved.min() < 0 or moved.max() >= columns.shape[1]:
         raise InvalidArgumentError(
             "actions",

@@ -1,8 +1,8 @@
 """Block ranges and the scales that equalize them.
 
-The formulas are those of AIMET's cross-layer scaling (Nagel et al., "Data-Free Quantization Through Weight Equalization and
-Bias Correction", arXiv 1906.04721, equation 11), with the range of a block in the place of a channel's. One scale per block
-commutes with the group (Mohamed et al., arXiv 2004.09691, section 4.1).
+The formulas are those of AIMET's cross-layer scaling (Nagel et al., "Data-Free Quantization Through Weight
+Equalization and Bias Correction", arXiv 1906.04721, equation 11), with the range of a block in the place
+of a channel's. One scale per block commutes with the group (Mohamed et al., arXiv 2004.09691, section 4.1).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ def join_blocks(*partitions: tuple[int, ...] | None) -> tuple[int, ...] | None:
     """Return the finest blocks that no partition cuts, or `None` where no partition is given.
 
     Args:
-        partitions: Block sizes of the same channels, each adding up to the same number; `None` stands for "no blocks".
+        partitions: Block sizes of the same channels, each adding up to the same number; `None` stands for
+            "no blocks".
 
     Raises:
         ValueError: If the partitions are of different numbers of channels.
