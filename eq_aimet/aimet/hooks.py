@@ -1,0 +1,261 @@
+"""AIMET's own cross-layer equalization made aware of rotation blocks, by patches that can be undone.
+
+While the hooks are installed, `equalize_model`, `equalize_bn_folded_model`, `CrossLayerScaling.scale_model` and
+`HighBiasFold.bias_fold` respect blocks. Models without blocks take AIMET's own path, to the last bit. The patches are on AIMET's
+classes and so hold for all threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from aimet_torch import cross_layer_equalization as cle
+from aimet_torch.batch_norm_fold import BatchNormFold
+
+from eq_aimet.aimet.block_scaling import (
+    BlockClsImpl,
+    ClsSet,
+    check_cls_set,
+    cls_set_blocks,
+    convert_layer_group,
+    find_shared,
+)
+from eq_aimet.aimet.high_bias_fold import check_mode, fold_pair, has_tied_bias, tie_bias
+from eq_aimet.aimet.recording import Fold, Recorder, ScaledSet, output_ranges
+from eq_aimet.plugins import layer_blocks, plugin_manager
+
+__all__ = ["EquivariantHooks", "equivariant_hooks"]
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class _Undo:
+    """Puts one attribute back as it was."""
+
+    owner: Any
+    name: str
+    former: Any
+
+    def __call__(self) -> None:
+        if self.former is _ABSENT:
+            delattr(self.owner, self.name)
+        else:
+            setattr(self.owner, self.name, self.former)
+
+
+def _patch(owner: Any, name: str, value: Any) -> _Undo:
+    # The raw entry of __dict__: getattr would unwrap a staticmethod, and the same object could not be put back.
+    undo = _Undo(owner, name, vars(owner).get(name, _ABSENT))
+    setattr(owner, name, value)
+    return undo
+
+
+@dataclass
+class _Run:
+    """One call of AIMET's `scale_model`: the model, and AIMET's search of its graph."""
+
+    model: torch.nn.Module
+    search: Any = None
+
+    def convolutions(self) -> list[torch.nn.Module]:
+        """Return the convolutions in the order in which they ran, repeated as often as they ran."""
+        return [layer for _, layer in self.search._ordered_module_list]
+
+
+_active: list[EquivariantHooks] = []
+_undos: list[_Undo] = []
+_runs: list[_Run] = []
+# Batch norms that were folded into the layer after them: their β and γ say nothing about that layer's output.
+_norms_before: WeakSet[torch.nn.Module] = WeakSet()
+
+
+class EquivariantHooks:
+    """The hooks of `equivariant_hooks`: a context manager, and `install()` and `remove()` for scripts."""
+
+    def __init__(self, high_bias_fold: str = "unpadded", recorder: Recorder | None = None) -> None:
+        self.high_bias_fold = check_mode(high_bias_fold)
+        self.recorder = recorder
+
+    def install(self) -> None:
+        """Install the hooks in AIMET; without effect if they are installed already."""
+        if self not in _active:
+            _push(self)
+
+    def remove(self) -> None:
+        """Take the hooks out of AIMET; without effect if they are not installed."""
+        while self in _active:
+            _pop(self)
+
+    def __enter__(self) -> EquivariantHooks:
+        _push(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self in _active:
+            _pop(self)
+
+
+def equivariant_hooks(*, high_bias_fold: str = "unpadded") -> EquivariantHooks:
+    """Return hooks that make AIMET's cross-layer equalization respect rotation blocks while they are installed.
+
+    Args:
+        high_bias_fold: `"unpadded"` absorbs only where the next layer has no zero padding (exact there, up to the 3σ assumption),
+            `"all"` does as AIMET does, `"off"` absorbs nowhere. It has an effect only on models with blocks.
+
+    Returns:
+        A context manager that can also be installed by `install()` and removed by `remove()`. It can be nested; the innermost
+        one's settings hold. On leaving, by an exception too, AIMET is as it was.
+
+    Raises:
+        InvalidArgumentError: If `high_bias_fold` is none of the three.
+
+    Example:
+        >>> from aimet_torch.cross_layer_equalization import HighBiasFold
+        >>> before = HighBiasFold.bias_fold
+        >>> with equivariant_hooks(high_bias_fold="off"):
+        ...     HighBiasFold.bias_fold == before
+        False
+        >>> HighBiasFold.bias_fold == before
+        True
+    """
+    return EquivariantHooks(high_bias_fold)
+
+
+def _push(hooks: EquivariantHooks) -> None:
+    if not _active:
+        _install_patches()
+    _active.append(hooks)
+
+
+def _pop(hooks: EquivariantHooks) -> None:
+    last = len(_active) - 1 - _active[::-1].index(hooks)
+    del _active[last]
+    if not _active:
+        while _undos:
+            _undos.pop()()
+
+
+def _install_patches() -> None:
+    for owner, name, patch in (
+        (cle, "PythonClsImpl", lambda original: BlockClsImpl),
+        (cle.GraphSearchUtils, "convert_layer_group_to_cls_sets", _converting),
+        (cle.GraphSearchUtils, "find_layer_groups_to_scale", _finding),
+        (cle.CrossLayerScaling, "scale_model", _scaling_model),
+        (cle.CrossLayerScaling, "scale_cls_sets", _scaling_sets),
+        (cle.HighBiasFold, "bias_fold", _folding_bias),
+        (BatchNormFold, "_fold_given_batch_norms", _folding_norms),
+    ):
+        _undos.append(_patch(owner, name, patch(getattr(owner, name))))
+
+
+def _recorder() -> Recorder | None:
+    return _active[-1].recorder
+
+
+def _converting(original: Callable[..., Any]) -> Any:
+    return staticmethod(lambda layer_group: convert_layer_group(layer_group, original))
+
+
+def _scaling_model(original: Callable[..., Any]) -> Any:
+    def scale_model(model: torch.nn.Module, input_shapes: Any = None, dummy_input: Any = None) -> list[Any]:
+        _runs.append(_Run(model))
+        try:
+            return original(model, input_shapes, dummy_input=dummy_input)
+        finally:
+            _runs.pop()
+
+    return staticmethod(scale_model)
+
+
+def _finding(original: Callable[..., Any]) -> Any:
+    def find_layer_groups_to_scale(self: Any) -> list[list[torch.nn.Module]]:
+        if _runs:
+            _runs[-1].search = self
+        return original(self)
+
+    return find_layer_groups_to_scale
+
+
+def _scaling_sets(original: Callable[..., Any]) -> Any:
+    def scale_cls_sets(self: Any, cls_sets: list[ClsSet]) -> list[Any]:
+        recorder = _recorder()
+        if _runs:
+            # AIMET goes on with this very list, so it is changed in place.
+            dropped = _change_cls_sets(_runs[-1], cls_sets)
+            if recorder is not None:
+                recorder.search = _runs[-1].search
+                recorder.dropped += dropped
+                recorder.ranges_before |= {layer: output_ranges(layer) for layer in _runs[-1].convolutions()}
+        all_scales = original(self, cls_sets)
+        if recorder is not None:
+            for cls_set, scales in zip(cls_sets, all_scales, strict=True):
+                joints = scales if isinstance(scales, tuple) else (scales,)
+                recorder.scaled.append(
+                    ScaledSet(
+                        cls_set, cls_set_blocks(cls_set), tuple(torch.from_numpy(joint) for joint in joints)
+                    )
+                )
+        return all_scales
+
+    return scale_cls_sets
+
+
+def _change_cls_sets(run: _Run, cls_sets: list[ClsSet]) -> list[tuple[ClsSet, str]]:
+    """Take out the sets that scaling would break and let plugins change the rest; return what is gone, with reasons."""
+    dropped = []
+    if any(layer_blocks(layer) is not None for layer in run.convolutions()):
+        shared = find_shared(run.model, run.convolutions())
+        for cls_set in list(cls_sets):
+            culprit = next((layer for layer in cls_set if layer in shared), None)
+            if culprit is not None:
+                cls_sets.remove(cls_set)
+                dropped.append((cls_set, shared[culprit]))
+    found = list(cls_sets)
+    plugin_manager().hook.eq_aimet_cls_sets(model=run.model, cls_sets=cls_sets)
+    for cls_set in cls_sets:
+        if cls_set not in found:
+            check_cls_set(cls_set)
+    return dropped + [(cls_set, "a plugin took it out") for cls_set in found if cls_set not in cls_sets]
+
+
+def _folding_norms(original: Callable[..., Any]) -> Any:
+    def _fold_given_batch_norms(
+        cls: type, model: torch.nn.Module, conv_bn_pairs: list[Any], bn_conv_pairs: list[Any]
+    ) -> None:
+        tied = [layer for _, layer in bn_conv_pairs if has_tied_bias(layer)]
+        original(model, conv_bn_pairs, bn_conv_pairs)
+        for layer in tied:
+            tie_bias(layer)
+        _norms_before.update(norm for norm, _ in bn_conv_pairs)
+        recorder = _recorder()
+        if recorder is not None:
+            recorder.folds += [Fold(layer, norm, follows=True) for layer, norm in conv_bn_pairs]
+            recorder.folds += [Fold(layer, norm, follows=False) for norm, layer in bn_conv_pairs]
+
+    return classmethod(_fold_given_batch_norms)
+
+
+def _folding_bias(original: Callable[..., Any]) -> Any:
+    def bias_fold(
+        cls: type, cls_set_info_list: list[Any], bn_layers: dict[torch.nn.Module, torch.nn.Module]
+    ) -> None:
+        pairs = [pair for info in cls_set_info_list for pair in info.cls_pair_info_list]
+        if all(layer_blocks(layer) is None for pair in pairs for layer in (pair.layer1, pair.layer2)):
+            original(cls_set_info_list, bn_layers)
+            return
+        hooks = _active[-1]
+        for pair in pairs:
+            norm = bn_layers.get(pair.layer1)
+            absorption = fold_pair(pair, norm, hooks.high_bias_fold, norm_follows=norm not in _norms_before)
+            if hooks.recorder is not None:
+                hooks.recorder.absorptions.append(absorption)
+
+    return classmethod(bias_fold)

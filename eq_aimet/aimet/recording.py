@@ -1,0 +1,71 @@
+"""What happens to a model during one equalization, written down for the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from eq_aimet.aimet.block_scaling import ClsSet
+from eq_aimet.aimet.high_bias_fold import Absorption
+from eq_aimet.plugins import layer_blocks
+from eq_aimet.symmetry import is_transposed
+
+__all__ = ["Fold", "Recorder", "ScaledSet", "output_ranges"]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A batch norm that AIMET folded into a layer: `follows` tells whether it came after the layer."""
+
+    layer: torch.nn.Module
+    norm: torch.nn.Module
+    follows: bool
+
+
+@dataclass(frozen=True)
+class ScaledSet:
+    """A CLS set, the blocks its scales are constant on, and the scales at each joint, as tensors (channels,)."""
+
+    layers: ClsSet
+    blocks: tuple[int, ...] | None
+    scales: tuple[torch.Tensor, ...]
+
+
+@dataclass
+class Recorder:
+    """Collects what the hooks see.
+
+    Attributes:
+        search: AIMET's `GraphSearchUtils` of the scaled model, which holds the connected graph.
+        folds: The batch norms that were folded.
+        dropped: CLS sets that AIMET found and that were not scaled, each with the reason.
+        scaled: The CLS sets that were scaled.
+        ranges_before: The block ranges of each convolution after batch-norm folding, before scaling.
+        absorptions: What the high-bias fold did at each joint.
+    """
+
+    search: Any = None
+    folds: list[Fold] = field(default_factory=list)
+    dropped: list[tuple[ClsSet, str]] = field(default_factory=list)
+    scaled: list[ScaledSet] = field(default_factory=list)
+    ranges_before: dict[torch.nn.Module, torch.Tensor] = field(default_factory=dict)
+    absorptions: list[Absorption] = field(default_factory=list)
+
+
+def output_ranges(layer: torch.nn.Module) -> torch.Tensor:
+    """Return the largest |w| of each block of the layer's output channels, of shape (blocks,).
+
+    A layer without blocks has blocks of one channel.
+    """
+    weight = layer.weight.detach().abs().cpu()
+    if is_transposed(layer):
+        grouped = weight.unflatten(0, (layer.groups, -1)).flatten(3)  # [groups, in, out, taps]
+        ranges = grouped.amax(dim=(1, 3)).flatten()
+    else:
+        ranges = weight.flatten(1).amax(1)
+    blocks = layer_blocks(layer)
+    if blocks is None:
+        return ranges
+    return torch.stack([part.amax() for part in ranges.split(list(blocks.blocks_out))])
