@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,37 +24,45 @@ from eq_aimet.symmetry import (
 )
 from eq_aimet.symmetry.scaling import FloatArray
 
-__all__ = ["BlockClsImpl", "ClsSet", "check_cls_set", "cls_set_blocks", "convert_layer_group", "find_shared"]
+__all__ = [
+    "BlockClsImpl",
+    "ClsSet",
+    "Convolution",
+    "check_cls_set",
+    "cls_set_blocks",
+    "convert_layer_group",
+    "find_shared",
+]
 
-ClsSet = tuple[torch.nn.Module, ...]
+Convolution = torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.ConvTranspose1d | torch.nn.ConvTranspose2d
+ClsSet = tuple[Convolution, ...]
 
 
 @dataclass(frozen=True)
 class _StandIn:
     """What AIMET's pairing sees of a layer: a block-wise depthwise one looks channel-wise to it."""
 
-    layer: torch.nn.Module
+    layer: Convolution
     groups: int
     in_channels: int
     out_channels: int
 
 
-def is_depthwise(layer: torch.nn.Module) -> bool:
+def is_depthwise(layer: Convolution) -> bool:
     """Return whether `layer` scales as a depthwise one: each group is one channel, or one of its blocks."""
-    if not is_convolution(layer):
-        return False
     if layer.groups > 1 and layer.groups == layer.in_channels == layer.out_channels:
         return True
     return is_blockwise_depthwise(layer, layer_blocks(layer))
 
 
 def convert_layer_group(
-    layer_group: list[torch.nn.Module], original: Callable[[list[Any]], list[tuple[Any, ...]]]
+    layer_group: list[Convolution], original: Callable[[list[Any]], list[tuple[Any, ...]]]
 ) -> list[ClsSet]:
     """Return the CLS sets of a group of consecutive layers, by AIMET's own pairing.
 
     Args:
-        layer_group: Consecutive layers. AIMET's function empties the list, this one only where no layer has blocks.
+        layer_group: Consecutive layers. AIMET's function empties the list, this one only where no layer has
+            blocks.
         original: AIMET's `GraphSearchUtils.convert_layer_group_to_cls_sets`.
     """
     if all(layer_blocks(layer) is None for layer in layer_group):
@@ -71,7 +80,7 @@ def convert_layer_group(
 
 
 def cls_set_blocks(cls_set: ClsSet) -> tuple[int, ...] | None:
-    """Return the blocks on which the scales of a CLS set are constant, or `None` if no layer of it has blocks.
+    """Return the blocks on which a CLS set's scales are constant, or `None` if no layer of it has blocks.
 
     Raises:
         EqualizationError: If the layers' blocks are of different numbers of channels.
@@ -140,11 +149,11 @@ def _largest(weight: FloatArray, axes: tuple[int, ...]) -> FloatArray:
     return np.max(np.abs(weight), axis=axes)
 
 
-def find_shared(model: torch.nn.Module, executed: list[torch.nn.Module]) -> dict[torch.nn.Module, str]:
+def find_shared(model: torch.nn.Module, executed: list[Convolution]) -> dict[torch.nn.Module, str]:
     """Return the convolutions that scaling would break, each with the reason.
 
-    AIMET scales a layer once per place, so a layer that runs twice, or whose weight another layer holds too, would be
-    changed for all its places at once and the network would compute something else.
+    AIMET scales a layer once per place, so a layer that runs twice, or whose weight another layer holds too,
+    would be changed for all its places at once and the network would compute something else.
 
     Args:
         model: The model that the layers belong to.
@@ -154,7 +163,7 @@ def find_shared(model: torch.nn.Module, executed: list[torch.nn.Module]) -> dict
     holders = Counter(
         id(parameter) for module in model.modules() for parameter in module._parameters.values()
     )
-    reasons = {}
+    reasons: dict[torch.nn.Module, str] = {}
     for layer in runs:
         if runs[layer] > 1:
             reasons[layer] = f"it runs {runs[layer]} times in one forward pass"
@@ -172,8 +181,8 @@ def check_cls_set(cls_set: ClsSet) -> None:
     fault = _fault_of(cls_set)
     if fault:
         raise EqualizationError(
-            f"A plugin's `eq_aimet_cls_sets` has added a CLS set that can't be scaled: {fault}. "
-            "Give tuples (source, sink) or (source, depthwise, sink) of consecutive convolutions of the model."
+            f"A plugin's `eq_aimet_cls_sets` has added a CLS set that can't be scaled: {fault}. Give tuples "
+            "(source, sink) or (source, depthwise, sink) of consecutive convolutions of the model."
         )
 
 
@@ -189,7 +198,7 @@ def _fault_of(cls_set: ClsSet) -> str | None:
         return f"its middle layer {cls_set[1]} is not depthwise"
     if cls_set[-1].groups != 1:
         return f"its sink {cls_set[-1]} is grouped"
-    for source, sink in zip(cls_set, cls_set[1:], strict=False):
+    for source, sink in pairwise(cls_set):
         if source.out_channels != sink.in_channels:
             return f"{source} gives {source.out_channels} channels to {sink}"
     return None

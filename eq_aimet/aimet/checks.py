@@ -33,10 +33,10 @@ def check_model(model: Any) -> None:
         _check_origin(name, module)
     if all(layer_blocks(module) is None for module in modules.values()):
         raise EqualizationError(
-            f"No layer of this {type(model).__name__} carries rotation blocks. They are lost where layers are "
-            "rebuilt, for example by torch.fx, a model preparer or a state dict loaded into new layers. "
-            "Export the model again with `export_model`, or tag its layers with `tag_blocks`; a conventional model "
-            "needs no blocks: give it to AIMET's `equalize_model`."
+            f"No layer of this {type(model).__name__} carries rotation blocks. They are lost where layers "
+            "are rebuilt, for example by torch.fx, a model preparer or a state dict loaded into new layers. "
+            "Export the model again with `export_model`, or tag its layers with `tag_blocks`; a conventional "
+            "model needs no blocks: give it to AIMET's `equalize_model`."
         )
     for name, module in modules.items():
         _check_blocks(name, module)
@@ -49,8 +49,8 @@ def _check_origin(name: str, module: torch.nn.Module) -> None:
     for package in ("e2cnn", "escnn"):
         if package in packages:
             raise EqualizationError(
-                f"`{name or 'model'}` is a {type(module).__name__} of {package}, whose weights AIMET can't read. "
-                "Make a plain model first: `plain = export_model(model, dummy_input)`."
+                f"`{name or 'model'}` is a {type(module).__name__} of {package}, whose weights AIMET can't "
+                "read. Make a plain model first: `plain = export_model(model, dummy_input)`."
             )
     if any(base.__name__ == "BaseQuantizationMixin" for base in type(module).__mro__):
         raise EqualizationError(
@@ -68,8 +68,8 @@ def _check_blocks(name: str, module: torch.nn.Module) -> None:
     ):
         if sum(sizes) != channels:
             raise EqualizationError(
-                f"The blocks of `{name}` add up to {sum(sizes)} {side} channels, but {module} has {channels}. "
-                "The layer was changed, for example pruned, after it got its blocks; "
+                f"The blocks of `{name}` add up to {sum(sizes)} {side} channels, but {module} has "
+                f"{channels}. The layer was changed, for example pruned, after it got its blocks; "
                 "tag it again with `tag_blocks`."
             )
 
@@ -79,14 +79,14 @@ def _check_parameters(name: str, module: torch.nn.Module) -> None:
         module.running_mean is None or module.running_var is None or module.weight is None
     ):
         raise EqualizationError(
-            f"The batch norm `{name}` has no "
-            f"{'affine parameters' if module.weight is None else 'running statistics'}, so AIMET can't fold it. "
+            f"The batch norm `{name}` has no {'weight' if module.weight is None else 'running statistics'}, "
+            "so AIMET can't fold it. "
             "Build it with affine=True and track_running_stats=True."
         )
     if is_convolution(module) and not isinstance(module._parameters.get("weight"), torch.nn.Parameter):
         raise EqualizationError(
             f"The weight of `{name}` is computed from other parameters, so it can't be scaled in place. "
-            "Remove the parametrization first, for example with torch.nn.utils.parametrize.remove_parametrizations."
+            "Remove the parametrization first (torch.nn.utils.parametrize.remove_parametrizations)."
         )
     tensors = {**module._parameters, **module._buffers}
     for tensor_name, tensor in tensors.items():

@@ -1,9 +1,9 @@
 """High-bias fold on blocks: the part of a bias that ReLU always lets through moves into the next layer.
 
-Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721, section 4.1.3. With
-β and γ of the folded batch norm, divided by the scale of the CLS set, c = max(0, β − 3|γ|) is (up to three standard
-deviations) always below the activation, so b₁ − c and b₂ + Σ W₂ c compute the same. This holds where all taps of the
-next layer see the shift, that is, nowhere at a zero-padded border.
+Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721,
+section 4.1.3. With β and γ of the folded batch norm, divided by the scale of the CLS set, c = max(0, β −
+3|γ|) is (up to three standard deviations) always below the activation, so b₁ − c and b₂ + Σ W₂ c compute the
+same. This holds where all taps of the next layer see the shift, that is, nowhere at a zero-padded border.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from aimet_torch.cross_layer_equalization import PythonHbfImpl
 
+from eq_aimet.aimet.block_scaling import Convolution
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry import LayerBlocks, block_ranges, is_transposed, join_blocks, weight_orbits
@@ -45,8 +46,8 @@ class Absorption:
         reason: Why nothing was moved, or an empty string.
     """
 
-    source: torch.nn.Module
-    sink: torch.nn.Module
+    source: Convolution
+    sink: Convolution
     channels: int = 0
     largest: float = 0.0
     reason: str = ""
@@ -68,20 +69,20 @@ def check_mode(high_bias_fold: str) -> HighBiasFoldMode:
     return high_bias_fold  # type: ignore[return-value]
 
 
-def sees_no_zeros(layer: torch.nn.Module) -> bool:
+def sees_no_zeros(layer: Convolution) -> bool:
     """Return whether a constant shift of the layer's input shifts each output channel by a constant.
 
-    Zero padding breaks this at the border. The other padding modes repeat values of the shifted input and so carry the shift
-    along. A transposed convolution of stride 1 is a convolution padded with d(k−1) − p zeros; with a stride, different
-    outputs see different taps.
+    Zero padding breaks this at the border. The other padding modes repeat values of the shifted input and so
+    carry the shift along. A transposed convolution of stride 1 is a convolution padded with d(k−1) − p zeros;
+    with a stride, different outputs see different taps.
 
     Example:
         >>> sees_no_zeros(torch.nn.Conv2d(4, 4, 3)), sees_no_zeros(torch.nn.Conv2d(4, 4, 3, padding=1))
         (True, False)
     """
-    reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    reach: list[int] = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
     if is_transposed(layer):
-        covered = all(p >= r for p, r in zip(layer.padding, reach, strict=True))
+        covered = all(int(p) >= r for p, r in zip(layer.padding, reach, strict=True))
         return covered and set(layer.stride) == {1} and set(layer.output_padding) == {0}
     if layer.padding_mode != "zeros" or layer.padding == "valid":
         return True
@@ -109,7 +110,7 @@ def absorbable_bias(
     return absorbed if blocks is None else -block_ranges(-absorbed, blocks)
 
 
-def bias_correction(layer: torch.nn.Module, absorbed: FloatArray) -> FloatArray:
+def bias_correction(layer: Convolution, absorbed: FloatArray) -> FloatArray:
     """Return Σ W c of a layer, group by group, of shape (output channels,)."""
     weight = layer.weight.detach().cpu().numpy()
     weight = weight[..., None] if weight.ndim == 3 else weight
@@ -126,14 +127,13 @@ def bias_correction(layer: torch.nn.Module, absorbed: FloatArray) -> FloatArray:
 
 
 def _sum_of_products(weight: FloatArray, absorbed: FloatArray) -> FloatArray:
-    # AIMET's own products, so that dense layers get AIMET's numbers to the last bit. Zeros stand for the layer's bias.
+    # AIMET's own products, so that dense layers get AIMET's numbers to the last bit. Zeros stand for the
+    # layer's bias.
     zeros = np.zeros(weight.shape[0], dtype=weight.dtype)
     return PythonHbfImpl._absorb_bias(False, absorbed, absorbed, weight, zeros, absorbed)[1]
 
 
-def fold_pair(
-    pair: Any, norm: torch.nn.Module | None, mode: HighBiasFoldMode, *, norm_follows: bool
-) -> Absorption:
+def fold_pair(pair: Any, norm: Any, mode: HighBiasFoldMode, *, norm_follows: bool) -> Absorption:
     """Move bias between two layers of a CLS set, in place; return what was moved.
 
     Args:
@@ -146,7 +146,6 @@ def fold_pair(
     reason = _reason_against(source, sink, norm, mode, norm_follows)
     if reason:
         return Absorption(source, sink, reason=reason)
-    assert norm is not None
     source_blocks, sink_blocks = layer_blocks(source), layer_blocks(sink)
     absorbed = absorbable_bias(
         norm.bias.detach().cpu().numpy() / pair.scale_factor,
@@ -170,9 +169,9 @@ def fold_pair(
 
 
 def _reason_against(
-    source: torch.nn.Module,
-    sink: torch.nn.Module,
-    norm: torch.nn.Module | None,
+    source: Convolution,
+    sink: Convolution,
+    norm: Any,
     mode: HighBiasFoldMode,
     norm_follows: bool,
 ) -> str:
@@ -191,7 +190,7 @@ def _reason_against(
     return ""
 
 
-def _tied(correction: torch.Tensor, layer: torch.nn.Module, blocks: LayerBlocks) -> torch.Tensor:
+def _tied(correction: torch.Tensor, layer: Convolution, blocks: LayerBlocks) -> torch.Tensor:
     """Return the correction with the last bits of each orbit made equal, if the layer's weights are tied.
 
     The sums of one orbit have the same terms in a different order, and so differ in the last bit.
@@ -201,7 +200,7 @@ def _tied(correction: torch.Tensor, layer: torch.nn.Module, blocks: LayerBlocks)
     return orbit_means(correction, bias_orbits(blocks))
 
 
-def has_tied_bias(layer: torch.nn.Module) -> bool:
+def has_tied_bias(layer: Any) -> bool:
     """Return whether the group's actions tie the layer's bias, and its weight and bias are tied indeed."""
     blocks = layer_blocks(layer)
     if blocks is None or not blocks.actions:
@@ -211,7 +210,7 @@ def has_tied_bias(layer: torch.nn.Module) -> bool:
     return layer.bias is None or not orbit_spreads(layer.bias, bias_orbits(blocks)).max() > 0
 
 
-def tie_bias(layer: torch.nn.Module) -> None:
+def tie_bias(layer: Any) -> None:
     """Replace the bias of each orbit by its mean, in place; for a layer with blocks and a bias."""
     blocks = layer_blocks(layer)
     assert blocks is not None

@@ -1,8 +1,8 @@
 """AIMET's own cross-layer equalization made aware of rotation blocks, by patches that can be undone.
 
-While the hooks are installed, `equalize_model`, `equalize_bn_folded_model`, `CrossLayerScaling.scale_model` and
-`HighBiasFold.bias_fold` respect blocks. Models without blocks take AIMET's own path, to the last bit. The patches are on AIMET's
-classes and so hold for all threads.
+While the hooks are installed, `equalize_model`, `equalize_bn_folded_model`, `CrossLayerScaling.scale_model`
+and `HighBiasFold.bias_fold` respect blocks. Models without blocks take AIMET's own path, to the last bit. The
+patches are on AIMET's classes and so hold for all threads.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from aimet_torch.batch_norm_fold import BatchNormFold
 from eq_aimet.aimet.block_scaling import (
     BlockClsImpl,
     ClsSet,
+    Convolution,
     check_cls_set,
     cls_set_blocks,
     convert_layer_group,
@@ -50,7 +51,7 @@ class _Undo:
 
 
 def _patch(owner: Any, name: str, value: Any) -> _Undo:
-    # The raw entry of __dict__: getattr would unwrap a staticmethod, and the same object could not be put back.
+    # The raw entry of __dict__: getattr unwraps a staticmethod, and the same object could not be put back.
     undo = _Undo(owner, name, vars(owner).get(name, _ABSENT))
     setattr(owner, name, value)
     return undo
@@ -63,7 +64,7 @@ class _Run:
     model: torch.nn.Module
     search: Any = None
 
-    def convolutions(self) -> list[torch.nn.Module]:
+    def convolutions(self) -> list[Convolution]:
         """Return the convolutions in the order in which they ran, repeated as often as they ran."""
         return [layer for _, layer in self.search._ordered_module_list]
 
@@ -104,15 +105,16 @@ class EquivariantHooks:
 
 
 def equivariant_hooks(*, high_bias_fold: str = "unpadded") -> EquivariantHooks:
-    """Return hooks that make AIMET's cross-layer equalization respect rotation blocks while they are installed.
+    """Return hooks with which AIMET's cross-layer equalization respects rotation blocks.
 
     Args:
-        high_bias_fold: `"unpadded"` absorbs only where the next layer has no zero padding (exact there, up to the 3σ assumption),
-            `"all"` does as AIMET does, `"off"` absorbs nowhere. It has an effect only on models with blocks.
+        high_bias_fold: `"unpadded"` absorbs only where the next layer has no zero padding (exact there, up to
+            the 3σ assumption), `"all"` does as AIMET does, `"off"` absorbs nowhere. It has an effect only on
+            models with blocks.
 
     Returns:
-        A context manager that can also be installed by `install()` and removed by `remove()`. It can be nested; the innermost
-        one's settings hold. On leaving, by an exception too, AIMET is as it was.
+        A context manager that can also be installed by `install()` and removed by `remove()`. It can be
+        nested; the innermost one's settings hold. On leaving, by an exception too, AIMET is as it was.
 
     Raises:
         InvalidArgumentError: If `high_bias_fold` is none of the three.
@@ -209,7 +211,7 @@ def _scaling_sets(original: Callable[..., Any]) -> Any:
 
 
 def _change_cls_sets(run: _Run, cls_sets: list[ClsSet]) -> list[tuple[ClsSet, str]]:
-    """Take out the sets that scaling would break and let plugins change the rest; return what is gone, with reasons."""
+    """Take out the sets that scaling would break, let plugins change the rest; return what is gone."""
     dropped = []
     if any(layer_blocks(layer) is not None for layer in run.convolutions()):
         shared = find_shared(run.model, run.convolutions())

@@ -14,7 +14,7 @@ from eq_aimet.symmetry import is_convolution
 
 __all__ = ["reasons_left_out"]
 
-# Those that do not commute with a positive scale; AIMET's search ends at the others, too, but they could be crossed.
+# Only these do not commute with a positive scale; AIMET's search ends at other modules, too.
 _SCALE_DEPENDENT = (
     torch.nn.ReLU6,
     torch.nn.Sigmoid,
@@ -42,7 +42,7 @@ def reasons_left_out(recorder: Recorder, names: dict[torch.nn.Module, str]) -> d
     operations: dict[torch.nn.Module, Any] = {}
     for operation in recorder.search._connected_graph.ordered_ops:
         operations.setdefault(operation.get_module(), operation)
-    reasons = {}
+    reasons: dict[torch.nn.Module, str] = {}
     for layer in names:
         if not is_convolution(layer) or layer in equalized:
             continue
@@ -55,14 +55,14 @@ def reasons_left_out(recorder: Recorder, names: dict[torch.nn.Module, str]) -> d
     return reasons
 
 
-def _why(operation: Any, layer: torch.nn.Module, names: dict[torch.nn.Module, str]) -> str:
+def _why(operation: Any, layer: Any, names: dict[torch.nn.Module, str]) -> str:
     grouped = _unsupported(layer)
     if grouped:
         return grouped
     return f"{_end_of_search(operation, layer, names)}; {_start_of_search(operation, layer, names)}"
 
 
-def _unsupported(layer: torch.nn.Module) -> str:
+def _unsupported(layer: Any) -> str:
     """Return why AIMET's pairing has no use for the layer, or an empty string."""
     if layer.groups == 1 or is_depthwise(layer):
         return ""
@@ -71,7 +71,7 @@ def _unsupported(layer: torch.nn.Module) -> str:
     return f"groups={layer.groups} of {layer.in_channels} channels are not its blocks"
 
 
-def _end_of_search(operation: Any, layer: torch.nn.Module, names: dict[torch.nn.Module, str]) -> str:
+def _end_of_search(operation: Any, layer: Any, names: dict[torch.nn.Module, str]) -> str:
     """Return why the layer is the source of no set."""
     while True:
         followers = operation.output_ops
@@ -100,7 +100,7 @@ def _end_of_search(operation: Any, layer: torch.nn.Module, names: dict[torch.nn.
     return f"AIMET pairs neither it nor {name}"
 
 
-def _start_of_search(operation: Any, layer: torch.nn.Module, names: dict[torch.nn.Module, str]) -> str:
+def _start_of_search(operation: Any, layer: Any, names: dict[torch.nn.Module, str]) -> str:
     """Return why the layer is the sink of no set."""
     while True:
         producers = operation.input_ops

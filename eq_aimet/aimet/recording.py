@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from eq_aimet.aimet.block_scaling import ClsSet
+from eq_aimet.aimet.block_scaling import ClsSet, Convolution
 from eq_aimet.aimet.high_bias_fold import Absorption
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry import is_transposed
@@ -26,7 +26,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class ScaledSet:
-    """A CLS set, the blocks its scales are constant on, and the scales at each joint, as tensors (channels,)."""
+    """A CLS set, the blocks its scales are constant on, and the scales (channels,) at each joint."""
 
     layers: ClsSet
     blocks: tuple[int, ...] | None
@@ -54,7 +54,7 @@ class Recorder:
     absorptions: list[Absorption] = field(default_factory=list)
 
 
-def output_ranges(layer: torch.nn.Module) -> torch.Tensor:
+def output_ranges(layer: Convolution) -> torch.Tensor:
     """Return the largest |w| of each block of the layer's output channels, of shape (blocks,).
 
     A layer without blocks has blocks of one channel.

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from eq_aimet.aimet.block_scaling import Convolution
 from eq_aimet.aimet.reasons import reasons_left_out
 from eq_aimet.aimet.recording import Recorder, ScaledSet, output_ranges
 from eq_aimet.plugins import layer_blocks
@@ -34,7 +35,8 @@ class ClsSetRecord:
 
     Attributes:
         layers: The names of source, (depthwise layer,) and sink.
-        blocks: Sizes of the blocks on which the scales are constant; empty where no layer of the set has blocks.
+        blocks: Sizes of the blocks on which the scales are constant; empty where no layer of the set has
+            blocks.
         scales: The smallest and largest scale at each joint, one joint for a pair and two for a triplet.
     """
 
@@ -53,8 +55,8 @@ class LayerRecord:
         blocks_out: Sizes of the blocks of its output channels; empty if it carries none.
         roles: What it is in each of its CLS sets: source, depthwise or sink.
         cls_sets: The names of the members of these sets.
-        ranges_before: Smallest and largest range of its output blocks after batch-norm folding, before scaling; dead blocks
-            are not counted. `None` if the layer did not run.
+        ranges_before: Smallest and largest range of its output blocks after batch-norm folding, before
+            scaling; dead blocks are not counted. `None` if the layer did not run.
         ranges_after: The same after equalization.
         absorbed_into: The layer that took some of its bias, or an empty string.
         absorbed_channels: How many channels lost some.
@@ -208,7 +210,7 @@ def _cls_set_record(scaled: ScaledSet, names: dict[torch.nn.Module, str]) -> Cls
 
 
 def _layer_record(
-    layer: torch.nn.Module,
+    layer: Convolution,
     recorder: Recorder,
     names: dict[torch.nn.Module, str],
     reasons: dict[torch.nn.Module, str],
@@ -239,7 +241,7 @@ def _role(layer: torch.nn.Module, cls_set: tuple[torch.nn.Module, ...]) -> str:
     return "sink" if layer is cls_set[-1] else "depthwise"
 
 
-def _kind(layer: torch.nn.Module) -> str:
+def _kind(layer: Convolution) -> str:
     kernel = "×".join(str(size) for size in layer.kernel_size)
     groups = f", groups={layer.groups}" if layer.groups > 1 else ""
     return f"{type(layer).__name__} {kernel}{groups}"

@@ -47,7 +47,7 @@ class Snapshot:
             data.copy_(values)
 
     def restore_modes(self, model: torch.nn.Module) -> None:
-        """Give each module of the changed model the training flag that the module of its name had, in place."""
+        """Give each module of the changed model the training flag of the one of its name, in place."""
         modes = {self.names[module]: held["training"] for module, held, _ in self._attributes}
         for name, module in model.named_modules():
             if name in modes:
