@@ -2,7 +2,7 @@
 
 Where AIMET ranges every output channel by itself, the copies of one filter that are not bit-identical (the
 two orbits of a C8 block, say) are rounded on different grids, and the INT8 network is no longer
-equivariant. One encoding per block keeps it so (Mohamed et al., arXiv 2004.09691, section 4.2).
+equivariant. One encoding per block keeps it so (Mohamed et al., arXiv 2004.09691).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aimet_torch.quantsim import QuantizationSimModel
 
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry.blocks import is_transposed
+from eq_aimet.symmetry.blocks import LayerBlocks, channel_counts, is_transposed
 
 __all__ = ["TiedEncoding", "TyingReport", "tie_encodings"]
 
@@ -76,7 +76,7 @@ def tie_encodings(sim: QuantizationSimModel) -> TyingReport:
     whole tensor need nothing. Either all layers are changed or, on an error, none.
 
     Args:
-        sim: AIMET's simulation model of a model that carries blocks, with its encodings computed.
+        sim: AIMET's simulation of a model that carries blocks, with its encodings computed.
 
     Returns:
         Which encodings were tied, and which layers needed nothing and why.
@@ -93,9 +93,9 @@ def tie_encodings(sim: QuantizationSimModel) -> TyingReport:
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 1))
         >>> handle = tag_blocks(model[0], 4)
         >>> images = torch.rand(1, 4, 5, 5)
-        >>> sim = QuantizationSimModel(model, dummy_input=images)  # doctest: +SKIP
-        >>> sim.compute_encodings(lambda model: model(images))     # doctest: +SKIP
-        >>> print(tie_encodings(sim))                              # doctest: +SKIP
+        >>> sim = QuantizationSimModel(model, dummy_input=images)
+        >>> sim.compute_encodings(lambda model: model(images))
+        >>> print(tie_encodings(sim))
         0.weight: 8 encodings became 2
     """
     if not isinstance(sim, QuantizationSimModel):
@@ -112,11 +112,11 @@ def tie_encodings(sim: QuantizationSimModel) -> TyingReport:
         blocks = layer_blocks(module)
         if blocks is None:
             continue
-        quantizers, reason = _channelwise_quantizers(name, module)
+        quantizers, reason = _channelwise_quantizers(name, module, blocks)
         if reason:
             untouched.append((name, reason))
         for parameter, quantizer in quantizers.items():
-            entry, write = _tie(f"{name}.{parameter}", quantizer, blocks.blocks_out)
+            entry, write = _tie(_join(name, parameter), quantizer, blocks.blocks_out)
             tied.append(entry)
             writes += write
     if not tied and not untouched:
@@ -133,18 +133,32 @@ def tie_encodings(sim: QuantizationSimModel) -> TyingReport:
     return report
 
 
+def _join(name: str, parameter: str) -> str:
+    return f"{name}.{parameter}" if name else parameter
+
+
 def _channelwise_quantizers(
-    name: str, module: torch.nn.Module
+    name: str, module: torch.nn.Module, blocks: LayerBlocks
 ) -> tuple[dict[str, AffineQuantizerBase], str | None]:
     """Return the layer's quantizers with one encoding per channel by parameter, or none and the reason."""
     if not isinstance(module, BaseQuantizationMixin):
         return {}, "AIMET does not quantize it"
+    channels = channel_counts(module)
+    if channels is None or channels[1] != sum(blocks.blocks_out):
+        raise InvalidArgumentError(
+            "sim",
+            received=f"{blocks} on {name}, a {type(module).__name__} of {channels} channels",
+            expected="blocks that add up to the layer's channels",
+            remedy="Tag the layer again with `tag_blocks` after its channels were changed.",
+        )
+    if max(blocks.blocks_out) == 1:
+        return {}, "its blocks are single channels"
     quantizers = {key: value for key, value in module.param_quantizers.items() if value is not None}
     if not quantizers:
         return {}, "its parameters are not quantized"
     for parameter, quantizer in quantizers.items():
         axis = 1 if parameter == "weight" and is_transposed(module) else 0
-        _check_quantizer(f"{name}.{parameter}", quantizer, getattr(module, parameter), axis)
+        _check_quantizer(_join(name, parameter), quantizer, getattr(module, parameter), axis)
     channelwise = {
         key: value for key, value in quantizers.items() if math.prod(getattr(value, "shape", ())) > 1
     }
@@ -153,7 +167,6 @@ def _channelwise_quantizers(
 
 def _check_quantizer(name: str, quantizer: QuantizerBase, parameter: torch.Tensor, axis: int) -> None:
     """Raise unless the quantizer is ready and divides the parameter along its output channels at most."""
-    expected, remedy = "", ""
     shape = tuple(getattr(quantizer, "shape", ()))
     channelwise = tuple(size if position == axis else 1 for position, size in enumerate(parameter.shape))
     # AIMET leaves out leading dimensions of one: a shape (out, 1) stands for (…, out, 1).

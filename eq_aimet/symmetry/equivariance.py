@@ -221,8 +221,8 @@ def assert_equivariant(
     else:
         cause = (
             "Likely causes: a stride or pooling on an even grid, which samples off-centre; encodings that "
-            "differ within a block (`tie_encodings` mends them); an angle that is not exact; outputs that need "
-            "`transform_output`."
+            "differ within a block (`tie_encodings` mends them); an angle that is not exact; outputs that "
+            "need `transform_output`."
         )
     raise EquivarianceError(
         f"Under {report.worst_element} the output changes by {report.worst:.3e} of its largest magnitude; "
