@@ -94,7 +94,7 @@ def test_the_centres_texture_gives_the_label_away(pairs):
 
 
 def asymmetries(images: np.ndarray) -> np.ndarray:
-    """Returns how many standard errors each of six odd statistics is from zero, its mean under D4's symmetry."""
+    """Returns how many standard errors off zero six statistics are, each of mean zero under D4's symmetry."""
     light = images.mean(axis=3)
     vertical = light[:, 2:, 1:-1] - light[:, :-2, 1:-1]
     horizontal = light[:, 1:-1, 2:] - light[:, 1:-1, :-2]
