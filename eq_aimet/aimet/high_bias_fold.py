@@ -80,15 +80,16 @@ def sees_no_zeros(layer: Convolution) -> bool:
         >>> sees_no_zeros(torch.nn.Conv2d(4, 4, 3)), sees_no_zeros(torch.nn.Conv2d(4, 4, 3, padding=1))
         (True, False)
     """
-    reach: list[int] = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    padding: Any = layer.padding
+    reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
     if is_transposed(layer):
-        covered = all(int(p) >= r for p, r in zip(layer.padding, reach, strict=True))
+        covered = all(p >= r for p, r in zip(padding, reach, strict=True))
         return covered and set(layer.stride) == {1} and set(layer.output_padding) == {0}
-    if layer.padding_mode != "zeros" or layer.padding == "valid":
+    if layer.padding_mode != "zeros" or padding == "valid":
         return True
-    if layer.padding == "same":
+    if padding == "same":
         return not any(reach)
-    return not any(layer.padding)
+    return not any(padding)
 
 
 def absorbable_bias(
