@@ -95,6 +95,11 @@ def flip_a_byte(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
 
 
+def break_the_coding(content: bytes) -> bytes:
+    # After the ten bytes of the header: 0x07 announces a block of the type 3, which does not exist.
+    return content[:10] + b"\x07" + content[11:]
+
+
 def change_the_checksum(content: bytes) -> bytes:
     return content[:-8] + bytes(4) + content[-4:]
 
@@ -104,6 +109,7 @@ def change_the_checksum(content: bytes) -> bytes:
     [
         (truncate, "a truncated gzip file"),
         (flip_a_byte, "a damaged gzip file ("),
+        (break_the_coding, "a damaged gzip file (Error -3 while decompressing"),
         (change_the_checksum, "a damaged gzip file (CRC check failed"),
         (lambda content: b"<html>" + content, "a damaged gzip file (Not a gzipped file"),
     ],
