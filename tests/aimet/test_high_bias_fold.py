@@ -12,7 +12,7 @@ from eq_aimet.symmetry import is_symmetric, symmetrize
 
 
 def high_bias_chain(depthwise, **padding):
-    """Source, depthwise layer and sink with a bias so high that ReLU never cuts: c > 0 and the 3 sigma hold."""
+    """Source, depthwise layer and sink, with a bias so high that ReLU never cuts."""
     torch.manual_seed(0)
     model = nn.Sequential(
         convolution(1, 3),
@@ -169,7 +169,7 @@ def test_fold_keeps_the_bias_of_a_wide_dense_sink_tied():
     """Summed in AIMET's order the biases of one orbit would differ in the last bit."""
     torch.manual_seed(0)
     model = nn.Sequential(
-        convolution(1, 40), norm(40, spread=0.1, shift=5.0), nn.ReLU(), convolution(40, 8, bias=True)
+        convolution(1, 40), norm(40, spread=0.1, shift=9.0), nn.ReLU(), convolution(40, 8, bias=True)
     ).eval()
     symmetrize(model)
     report = equalize_equivariant(model, dummy_input=X, high_bias_fold="unpadded")

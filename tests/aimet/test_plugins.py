@@ -121,7 +121,7 @@ def adding(make_set):
             lambda model: (model.stem[0], model.last[0], model.last[0]),
             "its middle layer Conv2d.* is not depthwise",
         ),
-        (lambda model: (model.last[0], model.depthwise[3]), "gives 16 channels to"),
+        (lambda model: (model.last[0], model.depthwise[3]), "Conv2d.* gives 16 channels to"),
     ],
 )
 def test_a_plugins_cls_set_is_checked(register, make_set, text):
