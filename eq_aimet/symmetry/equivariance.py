@@ -291,12 +291,11 @@ def _checked_elements(
 
 def _as_elements(elements: Sequence[float | Element]) -> tuple[Element, ...]:
     """Return the angles as `Element`s, or nothing if they aren't all such."""
-    try:
-        chosen = [
-            element if isinstance(element, Element) else Element(float(element)) for element in elements
-        ]
-    except (TypeError, ValueError):
+    if not isinstance(elements, (Sequence, set, frozenset)):
         return ()
+    if not all(isinstance(element, (Element, int, float)) for element in elements):
+        return ()
+    chosen = [element if isinstance(element, Element) else Element(element) for element in elements]
     return tuple(chosen) if all(math.isfinite(element.angle) for element in chosen) else ()
 
 
