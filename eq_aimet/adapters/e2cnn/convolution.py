@@ -175,7 +175,8 @@ class ChannelwiseR2Conv(R2Conv):
             bias=bias is not None,
             padding_mode=self.padding_mode,
         ).to(weight)
-        conv.weight.data = weight.clone()
+        # fresh tensors: expand_parameters makes them at each call
+        conv.weight = torch.nn.Parameter(weight)
         if bias is not None:
-            conv.bias.data = bias.clone()
+            conv.bias = torch.nn.Parameter(bias)
         return conv.eval()
