@@ -1,0 +1,22 @@
+"""Sphinx configuration: MyST pages, the furo theme, the API out of the docstrings."""
+
+from importlib.metadata import version as installed_version
+
+project = "eq_aimet"
+author = "the eq_aimet authors"
+release = version = installed_version("eq_aimet")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"eq_aimet {release}"
+
+myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_block"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_preserve_defaults = True
+napoleon_use_ivar = True
