@@ -12,6 +12,7 @@ import torch
 from aimet_torch.nn import QuantizationMixin
 from aimet_torch.onnx_utils import map_torch_types_to_onnx
 
+from eq_aimet.aimet import quantized_field_modules as _quantized_field_modules  # noqa: F401 (registers)
 from eq_aimet.symmetry.modules import Add, GroupMaxPool, Mask
 
 __all__ = ["QuantizedAdd", "QuantizedGroupMaxPool", "QuantizedMask"]

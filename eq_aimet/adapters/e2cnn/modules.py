@@ -1,33 +1,37 @@
-"""From e2cnn's modules to plain ones that compute the same in eval mode.
-
-Every function here takes one e2cnn module, leaves it as it is (weights, mode, storage), and returns a new plain module.
-"""
+"""From e2cnn's modules to plain ones that compute the same in eval mode: the table of all of them."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from e2cnn import nn as enn
 
+from eq_aimet.adapters.e2cnn import layers, nonlinearities
+from eq_aimet.adapters.e2cnn.blockwise import change_of_basis
+from eq_aimet.adapters.e2cnn.composites import COMPOSITES
 from eq_aimet.adapters.e2cnn.convolution import ChannelwiseR2Conv
 from eq_aimet.adapters.e2cnn.fields import field_sizes, tag_with_types
 from eq_aimet.adapters.e2cnn.mask import CircularMask
 from eq_aimet.errors import ExportError
-from eq_aimet.symmetry.modules import GroupMaxPool, Mask
+from eq_aimet.symmetry.modules import GroupMaxPool, Mask, SelectChannels
+from eq_aimet.symmetry.norm_modules import BlockNorm, NormMaxPool
 
-__all__ = ["TRACED_THROUGH", "to_plain_module"]
+__all__ = ["CONVERTERS", "TRACED_THROUGH", "to_plain_module"]
 
 # Modules whose forward only passes fields on to other modules: the tracer goes into them.
 TRACED_THROUGH: tuple[type[torch.nn.Module], ...] = (
     enn.SequentialModule,
     enn.ModuleList,
+    enn.MultipleModule,
     enn.RestrictionModule,
+    *COMPOSITES,
 )
 
 
-def to_plain_module(module: enn.EquivariantModule) -> torch.nn.Module | None:
+def to_plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
     """Return a plain module that computes what an e2cnn `module` does in eval mode, or `None` to trace into it.
 
     A class of e2cnn is converted by the table below. A user's own `EquivariantModule` is converted by its own `export()` if
@@ -39,12 +43,12 @@ def to_plain_module(module: enn.EquivariantModule) -> torch.nn.Module | None:
     if type(module) in TRACED_THROUGH:
         return None
     owner = _defining_class(type(module), "forward")
-    if not _is_of_e2cnn(type(module)) and type(module) not in _CONVERTERS:
+    if not _is_of_e2cnn(type(module)) and type(module) not in CONVERTERS:
         if not _is_of_e2cnn(_defining_class(type(module), "export")):
-            return copy.deepcopy(module).export().eval()
-        if not _is_of_e2cnn(owner):
+            return _own_export(module)
+        if not _is_of_e2cnn(owner) or owner in TRACED_THROUGH:
             return None
-    converter = _CONVERTERS.get(type(module)) or _CONVERTERS.get(owner)
+    converter = CONVERTERS.get(type(module)) or CONVERTERS.get(owner)
     if converter is None:
         raise ExportError(
             f"`{type(module).__name__}` of e2cnn has no exact plain equivalent in eq_aimet. Replace it by a module that has "
@@ -53,78 +57,26 @@ def to_plain_module(module: enn.EquivariantModule) -> torch.nn.Module | None:
     return converter(module).eval()
 
 
+def _own_export(module: Any) -> torch.nn.Module:
+    exported = copy.deepcopy(module).export()
+    if not isinstance(exported, torch.nn.Module):
+        raise ExportError(
+            f"`{type(module).__name__}.export()` returned a {type(exported).__name__}; return a torch.nn.Module that takes "
+            "and returns plain tensors."
+        )
+    return exported.eval()
+
+
 def _defining_class(cls: type, method: str) -> type:
-    return next(base for base in cls.__mro__ if method in vars(base))
+    return next((base for base in cls.__mro__ if method in vars(base)), enn.EquivariantModule)
 
 
 def _is_of_e2cnn(cls: type) -> bool:
     return cls.__module__.partition(".")[0] == "e2cnn"
 
 
-def _convolution(module: enn.R2Conv) -> torch.nn.Module:
-    with torch.no_grad():
-        # The stored `filter` is stale if the weights changed in eval mode, so it is expanded anew.
-        weight, bias = module.expand_parameters()
-    plain = torch.nn.utils.skip_init(
-        torch.nn.Conv2d,
-        module.in_type.size,
-        module.out_type.size,
-        module.kernel_size,
-        stride=module.stride,
-        padding=module.padding,
-        dilation=module.dilation,
-        groups=module.groups,
-        bias=bias is not None,
-        padding_mode=module.padding_mode,
-        device=weight.device,
-        dtype=weight.dtype,
-    )
-    with torch.no_grad():
-        plain.weight.copy_(weight)
-        if bias is not None:
-            plain.bias.copy_(bias)
-    return tag_with_types(plain, module.in_type, module.out_type, kernel_size=module.kernel_size)
-
-
 def _channelwise_convolution(module: ChannelwiseR2Conv) -> torch.nn.Module:
-    return tag_with_types(
-        module.export(), module.in_type, module.out_type, kernel_size=module.kernel_size
-    )
-
-
-def _inner_batch_norm(module: enn.InnerBatchNorm) -> torch.nn.Module:
-    if not module.track_running_stats:
-        raise ExportError(
-            "`InnerBatchNorm(track_running_stats=False)` uses the statistics of each batch, which no plain batch norm shares "
-            "over a field. Train with running statistics."
-        )
-    sizes = torch.tensor(field_sizes(module.in_type))
-    channel_sizes = sizes.repeat_interleave(sizes)
-    first = next(iter(module.children()))
-    plain = torch.nn.BatchNorm2d(
-        module.in_type.size, module.eps, module.momentum, affine=module.affine, track_running_stats=True
-    ).to(device=first.running_mean.device, dtype=first.running_mean.dtype)
-    with torch.no_grad():
-        for size in sizes.unique().tolist():
-            inner = getattr(module, f"batch_norm_[{size}]")
-            channels = channel_sizes == size
-            for name in ("running_mean", "running_var", "weight", "bias"):
-                values = getattr(inner, name)
-                if values is not None:
-                    # One value per field, in channel order, repeated over the field's channels.
-                    getattr(plain, name)[channels] = values.repeat_interleave(size)
-            plain.num_batches_tracked.copy_(inner.num_batches_tracked)
-    return tag_with_types(plain, module.in_type, module.out_type)
-
-
-def _pointwise(module: enn.PointwiseNonLinearity) -> torch.nn.Module:
-    functions = {
-        "relu": torch.nn.ReLU,
-        "elu": torch.nn.ELU,
-        "sigmoid": torch.nn.Sigmoid,
-        "tanh": torch.nn.Tanh,
-    }
-    return functions[module._function.__name__]()
+    return tag_with_types(module.export(), module.in_type, module.out_type, kernel_size=module.kernel_size)
 
 
 def _upsampling(module: enn.R2Upsampling) -> torch.nn.Module:
@@ -134,24 +86,73 @@ def _upsampling(module: enn.R2Upsampling) -> torch.nn.Module:
     )
 
 
-_CONVERTERS: dict[type, Callable[..., torch.nn.Module]] = {
-    enn.R2Conv: _convolution,
+def _max_pool(module: enn.PointwiseMaxPool) -> torch.nn.Module:
+    return torch.nn.MaxPool2d(
+        module.kernel_size, module.stride, module.padding, module.dilation, ceil_mode=module.ceil_mode
+    )
+
+
+def _antialiased_max_pool(module: enn.PointwiseMaxPoolAntialiased) -> torch.nn.Module:
+    # The maximum is taken at every pixel; the blur behind it makes the strides.
+    pool = torch.nn.MaxPool2d(
+        module.kernel_size, 1, module.padding, module.dilation, ceil_mode=module.ceil_mode
+    )
+    return torch.nn.Sequential(pool, layers.gaussian_blur(module, module._pad))
+
+
+def _norm_max_pool(module: enn.NormMaxPool) -> torch.nn.Module:
+    return NormMaxPool(
+        field_sizes(module.in_type),
+        module.kernel_size,
+        module.stride,
+        module.padding,
+        module.dilation,
+        module.ceil_mode,
+    )
+
+
+def _induced_norm_pool(module: enn.InducedNormPool) -> torch.nn.Module:
+    parts = [layers.subfield_size(representation) for representation in module.in_type.representations]
+    counts = [size // part for size, part in zip(field_sizes(module.in_type), parts, strict=True)]
+    return torch.nn.Sequential(BlockNorm(nonlinearities.subfield_sizes(module)), GroupMaxPool(tuple(counts)))
+
+
+CONVERTERS: dict[type, Callable[[Any], torch.nn.Module]] = {
+    enn.R2Conv: layers.convolution,
     ChannelwiseR2Conv: _channelwise_convolution,
-    enn.InnerBatchNorm: _inner_batch_norm,
-    # A plain ReLU that works in place would overwrite what a residual addition still needs in a traced graph.
+    enn.R2ConvTransposed: layers.transposed_convolution,
+    enn.R2Diffop: layers.differential_operator,
+    enn.R2Upsampling: _upsampling,
+    enn.InnerBatchNorm: layers.inner_batch_norm,
+    enn.NormBatchNorm: layers.norm_batch_norm,
+    enn.InducedNormBatchNorm: layers.induced_norm_batch_norm,
+    enn.GNormBatchNorm: layers.generic_batch_norm,
+    # A plain module never works in place; the tracer passes the change on to later uses of the input.
     enn.ReLU: lambda module: torch.nn.ReLU(),
     enn.ELU: lambda module: torch.nn.ELU(alpha=module.alpha),
-    enn.PointwiseNonLinearity: _pointwise,
-    enn.PointwiseMaxPool: lambda module: torch.nn.MaxPool2d(
-        module.kernel_size, module.stride, module.padding, module.dilation, ceil_mode=module.ceil_mode
-    ),
+    enn.PointwiseNonLinearity: nonlinearities.pointwise,
+    enn.ConcatenatedNonLinearity: nonlinearities.concatenated,
+    enn.VectorFieldNonLinearity: nonlinearities.vector_field,
+    enn.NormNonLinearity: nonlinearities.norm_nonlinearity,
+    enn.InducedNormNonLinearity: nonlinearities.induced_norm_nonlinearity,
+    enn.GatedNonLinearity1: nonlinearities.gated,
+    enn.GatedNonLinearity2: nonlinearities.gated_by_second_input,
+    enn.InducedGatedNonLinearity1: nonlinearities.induced_gated,
+    enn.PointwiseMaxPool: _max_pool,
+    enn.PointwiseMaxPoolAntialiased: _antialiased_max_pool,
     enn.PointwiseAvgPool: lambda module: torch.nn.AvgPool2d(
         module.kernel_size, module.stride, module.padding, ceil_mode=module.ceil_mode
     ),
+    enn.PointwiseAvgPoolAntialiased: lambda module: layers.gaussian_blur(module, module.padding),
     enn.PointwiseAdaptiveAvgPool: lambda module: torch.nn.AdaptiveAvgPool2d(module.output_size),
     enn.PointwiseAdaptiveMaxPool: lambda module: torch.nn.AdaptiveMaxPool2d(module.output_size),
+    enn.NormMaxPool: _norm_max_pool,
     enn.GroupPooling: lambda module: GroupMaxPool(field_sizes(module.in_type)),
-    enn.R2Upsampling: _upsampling,
+    enn.MaxPoolChannels: lambda module: GroupMaxPool(int(module.kernel_size)),
+    enn.NormPool: lambda module: BlockNorm(field_sizes(module.in_type)),
+    enn.InducedNormPool: _induced_norm_pool,
+    enn.ReshuffleModule: lambda module: SelectChannels(module.indices.tolist()),
+    enn.DisentangleModule: change_of_basis,
     enn.MaskModule: lambda module: Mask(module.mask),
     CircularMask: lambda module: module.export(),
     enn.IdentityModule: lambda module: torch.nn.Identity(),

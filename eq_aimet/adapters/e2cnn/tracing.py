@@ -7,24 +7,25 @@ are known and code that looks at them runs as usual; only decisions that depend 
 from __future__ import annotations
 
 import copy
+import functools
 import operator
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from e2cnn.nn import EquivariantModule, FieldType, GeometricTensor
 from torch import fx
 
+from eq_aimet.adapters.e2cnn.composites import COMPOSITES
+from eq_aimet.adapters.e2cnn.graphs import TracedGraph, in_place_to_plain, is_batch_size, operations_to_modules
+from eq_aimet.adapters.e2cnn.refusals import data_dependent, fixed_batch_size, tracing_error, wrong_type
 from eq_aimet.errors import ExportError, InvalidArgumentError
-from eq_aimet.symmetry.modules import Add
 
 __all__ = ["trace_plain_model"]
 
 ModuleConverter = Callable[[torch.nn.Module], "torch.nn.Module | None"]
-
-_SUMS = (operator.add, operator.iadd, torch.add)
 
 
 def trace_plain_model(
@@ -41,23 +42,42 @@ def trace_plain_model(
         ExportError: If the network can't be traced, or has a module without a plain equivalent.
         InvalidArgumentError: If `model` does not run on `inputs`.
     """
+    root = _Holder(model) if _is_converted_whole(model, convert) else model
     tracer = _Tracer(inputs, convert)
-    with _eval_flags(model), _geometric_tensors_of_proxies(), _without_new_attributes(model), torch.no_grad():
+    with _eval_flags(model), _geometric_tensors_of_proxies(), _without_new_attributes(root), torch.no_grad():
         try:
-            graph = tracer.trace(model)
+            graph = tracer.trace(root)
         except (ExportError, InvalidArgumentError):
             raise
         except Exception as error:
-            raise _tracing_error(error, tracer) from error
+            raise tracing_error(error, tracer.inputs) from error
         targets = {node.target for node in graph.nodes if node.op == "get_attr"}
-        attributes = {target: copy.deepcopy(operator.attrgetter(target)(model)) for target in targets}
-    sums = tracer.sums_to_modules(graph)
+        attributes = {target: copy.deepcopy(operator.attrgetter(target)(root)) for target in targets}
+    traced = TracedGraph(graph, tracer.examples, tracer.scopes, tracer.in_place)
+    in_place_to_plain(traced)
+    operations = operations_to_modules(traced, taken=set(tracer.plain_modules))
     # A copy does not remember this tracer, which unpickling the model would otherwise ask for.
     plain_graph = fx.Graph()
     plain_graph.output(plain_graph.graph_copy(graph, {}))
     plain_graph.lint()
-    plain = fx.GraphModule({**tracer.plain_modules, **sums, **attributes}, plain_graph, type(model).__name__)
-    return plain.eval()
+    modules = {**tracer.plain_modules, **operations, **attributes}
+    return fx.GraphModule(modules, plain_graph, type(model).__name__).eval()
+
+
+def _is_converted_whole(model: torch.nn.Module, convert: ModuleConverter) -> bool:
+    return isinstance(model, EquivariantModule) and (type(model) in COMPOSITES or convert(model) is not None)
+
+
+class _Holder(torch.nn.Module):
+    """Calls the one module that is to be converted: the tracer converts what a model calls, not the model."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return the module's output."""
+        return self.module(*inputs)
 
 
 class _Proxy(fx.Proxy):
@@ -66,11 +86,16 @@ class _Proxy(fx.Proxy):
     def _number(self) -> Any:
         example = self.tracer.examples[self.node]
         if isinstance(example, torch.Tensor):
-            raise _data_dependent("turns a tensor into a number")
+            raise data_dependent("turns a tensor into a number")
+        if is_batch_size(self.node, self.tracer.examples):
+            raise fixed_batch_size("turns the batch size into a fixed number")
         return example
 
     def __len__(self) -> int:
-        return len(self.tracer.examples[self.node])
+        example = self.tracer.examples[self.node]
+        if isinstance(example, torch.Tensor):
+            raise fixed_batch_size("takes the `len` of a tensor, which is a fixed number")
+        return len(example)
 
     def __int__(self) -> int:
         return int(self._number())
@@ -92,12 +117,15 @@ class _Tracer(fx.Tracer):
         self.examples: dict[fx.Node, Any] = {}
         self.plain_modules: dict[str, torch.nn.Module] = {}
         self.scopes: dict[fx.Node, str] = {}
+        self.in_place: set[fx.Node] = set()
         self.is_paused = False
 
     def create_args_for_root(
         self, root_fn: Any, is_module: bool, concrete_args: Any = None
     ) -> tuple[Any, list[Any]]:
         names = root_fn.__code__.co_varnames[1 : root_fn.__code__.co_argcount]
+        if isinstance(self.root, _Holder):
+            names = ()
         arguments: list[Any] = [self.root]
         for position, value in enumerate(self.inputs):
             name = names[position] if position < len(names) else f"input_{position}"
@@ -110,7 +138,9 @@ class _Tracer(fx.Tracer):
         return root_fn, arguments
 
     def create_arg(self, a: Any) -> Any:
-        return super().create_arg(a.tensor if isinstance(a, GeometricTensor) else a)
+        if isinstance(a, GeometricTensor):
+            a = a.tensor
+        return super().create_arg(a.item() if isinstance(a, np.generic) else a)
 
     def proxy(self, node: fx.Node) -> _Proxy:
         return _Proxy(node, self)
@@ -157,13 +187,28 @@ class _Tracer(fx.Tracer):
         if path not in self.plain_modules:
             plain = self._plain_twin(m, path)
             if plain is None:
-                return super().call_module(m, forward, args, kwargs)
+                return super().call_module(m, self._composite(m, path) or forward, args, kwargs)
             self.plain_modules[path] = plain
         if isinstance(m, EquivariantModule):
             _check_types(m, args, path)
         proxy = self.create_proxy("call_module", path, args, kwargs)
+        if getattr(m, "inplace", False) or getattr(m, "_inplace", False):
+            self.in_place.add(proxy.node)
         out_type = getattr(m, "out_type", None)
         return GeometricTensor(proxy, out_type) if isinstance(out_type, FieldType) else proxy
+
+    def _composite(self, module: torch.nn.Module, path: str) -> Callable[..., Any] | None:
+        """Return what replaces the forward of a module that handles fields by label, or `None` for others."""
+        composite = COMPOSITES.get(type(module))
+        if composite is None:
+            return None
+
+        def record(plain: torch.nn.Module, name: str, *tensors: Any) -> Any:
+            target = f"{path}.{name}" if path else name
+            self.plain_modules[target] = self._placed(plain.eval())
+            return self.create_proxy("call_module", target, tensors, {})
+
+        return functools.partial(composite, module, record)
 
     def _plain_twin(self, module: torch.nn.Module, path: str) -> torch.nn.Module | None:
         try:
@@ -172,8 +217,18 @@ class _Tracer(fx.Tracer):
         except ExportError as error:
             raise ExportError(f"`model.{path}`: {error}") from error
         if plain is None and not isinstance(module, EquivariantModule) and self.is_leaf_module(module, path):
-            return copy.deepcopy(module)
-        return plain
+            plain = copy.deepcopy(module)
+            if getattr(plain, "inplace", False):
+                plain.inplace = False
+            return plain
+        return None if plain is None else self._placed(plain)
+
+    def _placed(self, plain: torch.nn.Module) -> torch.nn.Module:
+        """Return `plain`, moved to where the inputs are: modules without weights don't know where they belong."""
+        first = next((value for value in map(_tensor_of, self.inputs) if isinstance(value, torch.Tensor)), None)
+        if first is None:
+            return plain
+        return plain.to(first.device, first.dtype if first.is_floating_point() else None)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self.is_paused else super().getattr(attr, attr_val, parameter_proxy_cache)
@@ -193,81 +248,26 @@ class _Tracer(fx.Tracer):
     def to_bool(self, obj: fx.Proxy) -> bool:
         example = self.examples[obj.node]
         if isinstance(example, torch.Tensor):
-            raise _data_dependent("decides on the values of a tensor")
+            raise data_dependent("decides on the values of a tensor")
         return bool(example)
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         return iter([obj[position] for position in range(len(self.examples[obj.node]))])
 
-    def sums_to_modules(self, graph: fx.Graph) -> dict[str, torch.nn.Module]:
-        """Replace each sum of two tensors in `graph` by a call of an `Add`, in place; return the modules by name."""
-        modules: dict[str, torch.nn.Module] = {}
-        for node in list(graph.nodes):
-            is_sum = (node.op == "call_function" and node.target in _SUMS) or (
-                node.op == "call_method" and node.target in ("add", "add_")
-            )
-            tensors = [
-                isinstance(argument, fx.Node) and isinstance(self.examples[argument], torch.Tensor)
-                for argument in node.args
-            ]
-            if not is_sum or node.kwargs or tensors != [True, True]:
-                continue
-            scope = self.scopes[node]
-            stem = f"{scope}.add" if scope else "add"
-            taken = {*modules, *self.plain_modules}
-            name = next(
-                name for name in (stem, *(f"{stem}_{count}" for count in range(1, 10_000))) if name not in taken
-            )
-            modules[name] = Add().eval()
-            with graph.inserting_before(node):
-                replacement = graph.call_module(name, node.args)
-            self.examples[replacement] = self.examples[node]
-            node.replace_all_uses_with(replacement)
-            graph.erase_node(node)
-        return modules
-
 
 def _check_types(module: EquivariantModule, args: tuple[Any, ...], path: str) -> None:
-    for argument in args:
-        if isinstance(argument, GeometricTensor) and argument.type != module.in_type:
-            raise ExportError(
-                f"`model.{path}` ({type(module).__name__}): received a field of type {argument.type}, expected "
-                f"{module.in_type}. Give the module the field type of what it is called with."
-            )
+    in_types = module.in_type if isinstance(module.in_type, (tuple, list)) else (module.in_type,)
+    for argument, in_type in zip(args, in_types, strict=False):
+        if not isinstance(in_type, FieldType):
+            continue
+        if not isinstance(argument, GeometricTensor):
+            raise wrong_type(module, path, "a plain tensor", in_type)
+        if argument.type != in_type:
+            raise wrong_type(module, path, f"a field of type {argument.type}", in_type)
 
 
-def _data_dependent(what: str) -> ExportError:
-    frame = _user_frame(traceback.extract_stack()[:-2])
-    return ExportError(
-        f"The model can't be traced: {frame.filename}, line {frame.lineno}, in {frame.name}: `{frame.line}` {what}. "
-        "A plain graph has one path for all data: take this decision out of `forward`."
-    )
-
-
-def _tracing_error(error: Exception, tracer: _Tracer) -> Exception:
-    frames = traceback.extract_tb(error.__traceback__)
-    frame = _user_frame(frames)
-    place = f"{frame.filename}, line {frame.lineno}, in {frame.name}: `{frame.line}`"
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if type(error) in (RuntimeError, ValueError, IndexError):
-        shapes = [tuple(getattr(value, "shape", ())) for value in tracer.inputs]
-        return InvalidArgumentError(
-            "dummy_input",
-            received=f"inputs of shape {', '.join(map(str, shapes))}, on which the model fails at {place} ({reason})",
-            expected="inputs as the model's `forward` takes them",
-            remedy="Give one batch as the model sees it in training.",
-        )
-    return ExportError(
-        f"The model can't be traced: {place} fails ({reason}). Write this line with torch operations on tensors and e2cnn "
-        "modules, or register a plugin whose `eq_aimet_export_module` returns a plain module for the part that has it."
-    )
-
-
-def _user_frame(frames: traceback.StackSummary | list[traceback.FrameSummary]) -> traceback.FrameSummary:
-    """Return the innermost frame that is neither torch's, e2cnn's nor this file's."""
-    foreign = (__file__, "/torch/", "/e2cnn/")
-    users = [frame for frame in frames if not any(part in frame.filename for part in foreign)]
-    return (users or list(frames))[-1]
+def _tensor_of(value: Any) -> Any:
+    return value.tensor if isinstance(value, GeometricTensor) else value
 
 
 @contextmanager

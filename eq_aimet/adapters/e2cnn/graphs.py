@@ -1,0 +1,163 @@
+"""Rewriting of a traced graph: no operation in place, and operations that AIMET quantizes as modules."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from torch.nn import functional as F
+
+from eq_aimet.adapters.e2cnn.refusals import shared_in_place
+from eq_aimet.symmetry.modules import Add, Concat, Multiply, Subtract
+
+__all__ = ["TracedGraph", "in_place_to_plain", "is_batch_size", "operations_to_modules"]
+
+
+@dataclass(frozen=True)
+class TracedGraph:
+    """A graph with what the tracer knows of its nodes.
+
+    Attributes:
+        graph: The graph; it is changed in place.
+        examples: Each node's result on the dummy input.
+        scopes: The path of the module whose `forward` made the node.
+        in_place: The calls of modules that worked in place in the source.
+    """
+
+    graph: fx.Graph
+    examples: dict[fx.Node, Any]
+    scopes: dict[fx.Node, str]
+    in_place: set[fx.Node]
+
+
+_IN_PLACE_OPERATORS = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+
+# By what a user writes: the stem of the module's name, and the module.
+_BINARY: dict[Any, tuple[str, type[torch.nn.Module]]] = {
+    **dict.fromkeys((operator.add, torch.add, "add"), ("add", Add)),
+    **dict.fromkeys((operator.sub, torch.sub, "sub"), ("subtract", Subtract)),
+    **dict.fromkeys((operator.mul, torch.mul, "mul"), ("multiply", Multiply)),
+}
+_UNARY: dict[Any, tuple[str, type[torch.nn.Module]]] = {
+    **dict.fromkeys((F.relu, torch.relu, "relu"), ("relu", torch.nn.ReLU)),
+    **dict.fromkeys((F.sigmoid, torch.sigmoid, "sigmoid"), ("sigmoid", torch.nn.Sigmoid)),
+    **dict.fromkeys((F.tanh, torch.tanh, "tanh"), ("tanh", torch.nn.Tanh)),
+}
+_JOINS = (torch.cat, torch.concat, torch.concatenate)
+
+
+def is_batch_size(node: fx.Node, examples: dict[fx.Node, Any]) -> bool:
+    """Return whether the number that `node` stands for is computed from the first dimension of a tensor."""
+    if node.target is operator.getitem and isinstance(examples[node.args[0]], torch.Size):  # type: ignore[index]
+        length = len(examples[node.args[0]])  # type: ignore[index]
+        return isinstance(node.args[1], int) and node.args[1] % length == 0
+    if node.op == "call_method" and node.target == "size":
+        return bool(node.args[1:]) and node.args[1] == 0
+    sources = [source for source in node.all_input_nodes if not isinstance(examples[source], torch.Tensor)]
+    return any(is_batch_size(source, examples) for source in sources)
+
+
+def in_place_to_plain(traced: TracedGraph) -> None:
+    """Make each operation in place one out of place, in place in the graph: later uses of the input take its result.
+
+    Raises:
+        ExportError: If a view of the changed tensor is used later, which would not see the change any more.
+    """
+    order = {node: position for position, node in enumerate(traced.graph.nodes)}
+    for node in list(traced.graph.nodes):
+        plain = _out_of_place(node, node in traced.in_place)
+        if plain is None:
+            continue
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        for other in order:
+            if other is not source and order[other] < order[node] and _share(traced, other, source):
+                if any(order[user] > order[node] for user in other.users):
+                    raise shared_in_place(f"`{node.target}`", traced.scopes.get(node, ""))
+        plain(node)
+        for user in list(source.users):
+            if order[user] > order[node]:
+                user.replace_input_with(source, node)
+
+
+def _out_of_place(node: fx.Node, is_in_place_module: bool) -> Callable[[fx.Node], None] | None:
+    """Return what makes `node` work out of place, or `None` if it does."""
+    if not node.args or not isinstance(node.args[0], fx.Node):
+        return None
+    if node.op == "call_module":
+        return (lambda node: None) if is_in_place_module else None
+    if node.op == "call_function":
+        if node.target in _IN_PLACE_OPERATORS:
+            return lambda node: setattr(node, "target", _IN_PLACE_OPERATORS[node.target])
+        if node.kwargs.get("inplace"):
+            return lambda node: setattr(node, "kwargs", {**node.kwargs, "inplace": False})
+    if node.op == "call_method":
+        name = str(node.target)
+        if name.endswith("_") and not name.endswith("__") and hasattr(torch.Tensor, name[:-1]):
+            return lambda node: setattr(node, "target", name[:-1])
+    return None
+
+
+def _share(traced: TracedGraph, first: fx.Node, second: fx.Node) -> bool:
+    tensors = [traced.examples.get(node) for node in (first, second)]
+    if not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
+        return False
+    pointers = [tensor.untyped_storage().data_ptr() for tensor in tensors]  # type: ignore[union-attr]
+    return pointers[0] == pointers[1] != 0
+
+
+def operations_to_modules(traced: TracedGraph, taken: set[str]) -> dict[str, torch.nn.Module]:
+    """Replace sums, differences, products, concatenations and activations by modules, in place; return these by name.
+
+    Args:
+        traced: The graph, with nothing in place.
+        taken: Names that other modules of the model have.
+    """
+    modules: dict[str, torch.nn.Module] = {}
+    for node in list(traced.graph.nodes):
+        found = _module_of(traced, node)
+        if found is None:
+            continue
+        stem, module, arguments = found
+        scope = traced.scopes[node]
+        path = f"{scope}.{stem}" if scope else stem
+        names = (path, *(f"{path}_{count}" for count in range(1, 10_000)))
+        name = next(name for name in names if name not in modules and name not in taken)
+        modules[name] = module.eval()
+        with traced.graph.inserting_before(node):
+            replacement = traced.graph.call_module(name, arguments)
+        traced.examples[replacement] = traced.examples[node]
+        node.replace_all_uses_with(replacement)
+        traced.graph.erase_node(node)
+    return modules
+
+
+def _module_of(traced: TracedGraph, node: fx.Node) -> tuple[str, torch.nn.Module, tuple[Any, ...]] | None:
+    """Return (name, module, arguments) of the module that does what `node` does, or `None`."""
+    if node.op not in ("call_function", "call_method"):
+        return None
+    if node.target in _BINARY and not node.kwargs and [_is_tensor(traced, a) for a in node.args] == [True, True]:
+        stem, cls = _BINARY[node.target]
+        return stem, cls(), node.args
+    if node.target in _UNARY and not any(node.kwargs.values()) and _is_tensor(traced, node.args[0]):
+        stem, cls = _UNARY[node.target]
+        return stem, cls(), node.args[:1]
+    if node.target in _JOINS and set(node.kwargs) <= {"dim", "axis"}:
+        dim = next(iter(node.kwargs.values()), node.args[1] if len(node.args) > 1 else 0)
+        parts = node.args[0]
+        if isinstance(dim, int) and isinstance(parts, (list, tuple)) and all(_is_tensor(traced, p) for p in parts):
+            return "concat", Concat(dim), tuple(parts)
+    return None
+
+
+def _is_tensor(traced: TracedGraph, argument: Any) -> bool:
+    return isinstance(argument, fx.Node) and isinstance(traced.examples.get(argument), torch.Tensor)

@@ -1,0 +1,217 @@
+"""From e2cnn's layers with weights or statistics to convolutions and batch norms of torch.
+
+Every function here takes one e2cnn module, leaves it as it is, and returns a new plain layer that carries its blocks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from e2cnn import nn as enn
+
+from eq_aimet.adapters.e2cnn.blockwise import blockwise_layer
+from eq_aimet.adapters.e2cnn.fields import field_sizes, tag_with_types
+from eq_aimet.errors import ExportError
+from eq_aimet.symmetry.orbits import asymmetry, symmetrize
+
+__all__ = [
+    "convolution",
+    "differential_operator",
+    "gaussian_blur",
+    "generic_batch_norm",
+    "induced_norm_batch_norm",
+    "inner_batch_norm",
+    "norm_batch_norm",
+    "transposed_convolution",
+]
+
+
+def convolution(module: enn.R2Conv | enn.R2Diffop) -> torch.nn.Module:
+    """Return the `Conv2d` of an `R2Conv` or `R2Diffop`."""
+    layer = _convolve(torch.nn.Conv2d, module, padding_mode=module.padding_mode)
+    return tag_with_types(layer, module.in_type, module.out_type, kernel_size=module.kernel_size)
+
+
+def differential_operator(module: enn.R2Diffop) -> torch.nn.Module:
+    """Return the `Conv2d` of an `R2Diffop`."""
+    layer = convolution(module)
+    # e2cnn solves for the stencils numerically: weights of one orbit agree up to rounding.
+    if 0.0 < asymmetry(layer) < 1e-5:
+        symmetrize(layer)
+    return layer
+
+
+def transposed_convolution(module: enn.R2ConvTransposed) -> torch.nn.Module:
+    """Return the `ConvTranspose2d` of an `R2ConvTransposed`."""
+    layer = _convolve(torch.nn.ConvTranspose2d, module, output_padding=module.output_padding)
+    return tag_with_types(layer, module.in_type, module.out_type, kernel_size=module.kernel_size)
+
+
+def _convolve(layer_class: Any, module: Any, **options: Any) -> torch.nn.Module:
+    with torch.no_grad():
+        # The stored `filter` is stale if the weights changed in eval mode, so it is expanded anew.
+        weight, bias = module.expand_parameters()
+    layer = torch.nn.utils.skip_init(
+        layer_class,
+        module.in_type.size,
+        module.out_type.size,
+        module.kernel_size,
+        stride=module.stride,
+        padding=module.padding,
+        dilation=module.dilation,
+        groups=module.groups,
+        bias=bias is not None,
+        device=weight.device,
+        dtype=weight.dtype,
+        **options,
+    )
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer
+
+
+def gaussian_blur(module: Any, padding: tuple[int, int]) -> torch.nn.Module:
+    """Return the depthwise `Conv2d` of an antialiased pooling's fixed filter; its weight is not trainable."""
+    channels = module.in_type.size
+    layer = torch.nn.utils.skip_init(
+        torch.nn.Conv2d,
+        channels,
+        channels,
+        tuple(module.filter.shape[2:]),
+        stride=module.stride,
+        padding=padding,
+        groups=channels,
+        bias=False,
+        device=module.filter.device,
+        dtype=module.filter.dtype,
+    )
+    with torch.no_grad():
+        layer.weight.copy_(module.filter)
+    layer.weight.requires_grad_(False)
+    return tag_with_types(layer, module.in_type, module.out_type, kernel_size=module.filter.shape[-1])
+
+
+def inner_batch_norm(module: enn.InnerBatchNorm) -> torch.nn.Module:
+    """Return the `BatchNorm2d` of an `InnerBatchNorm`: the values of each field, repeated over its channels."""
+    if not module.track_running_stats:
+        raise ExportError(
+            "`InnerBatchNorm(track_running_stats=False)` uses the statistics of each batch, which no plain batch norm shares "
+            "over a field. Train with running statistics."
+        )
+    inner = {size: getattr(module, f"batch_norm_[{size}]") for size in set(field_sizes(module.in_type))}
+    layer = _batch_norm(module, next(iter(inner.values())).running_mean)
+    sizes = _size_of_channel(module)
+    with torch.no_grad():
+        for size, batch_norm in inner.items():
+            for name in ("running_mean", "running_var", "weight", "bias"):
+                values = getattr(batch_norm, name)
+                if values is not None:
+                    # One value per field, in channel order, repeated over the field's channels.
+                    getattr(layer, name)[sizes == size] = values.repeat_interleave(size)
+            layer.num_batches_tracked.copy_(batch_norm.num_batches_tracked)
+    return tag_with_types(layer, module.in_type, module.out_type)
+
+
+def norm_batch_norm(module: enn.NormBatchNorm) -> torch.nn.Module:
+    """Return the `BatchNorm2d` of a `NormBatchNorm`, with the mean zero."""
+    return _scale_only(module, [(size, str(size)) for size in field_sizes(module.in_type)])
+
+
+def induced_norm_batch_norm(module: enn.InducedNormBatchNorm) -> torch.nn.Module:
+    """Return the `BatchNorm2d` of an `InducedNormBatchNorm`, with the mean zero."""
+    return _scale_only(
+        module,
+        [
+            (representation.size, str((representation.size, subfield_size(representation))))
+            for representation in module.in_type.representations
+        ],
+    )
+
+
+def subfield_size(representation: Any) -> int:
+    """Return the size of the subfields of an induced representation."""
+    names = [name for name in representation.supported_nonlinearities if name.startswith("induced_norm")]
+    return int(names[0].rpartition("_")[2])
+
+
+def _scale_only(module: Any, fields: list[tuple[int, str]]) -> torch.nn.Module:
+    """Return a `BatchNorm2d` with zero means.
+
+    Args:
+        module: The e2cnn batch norm.
+        fields: The size of each field in channel order, and the name of its kind, which e2cnn keeps statistics by.
+    """
+    kinds = dict.fromkeys(name for _, name in fields)
+    sizes = torch.tensor([size for size, _ in fields])
+    layer = _batch_norm(module, getattr(module, f"{fields[0][1]}_running_var"))
+    with torch.no_grad():
+        for kind in kinds:
+            members = torch.tensor([name == kind for _, name in fields])
+            channels = members.repeat_interleave(sizes)
+            size = int(sizes[members][0])
+            layer.running_var[channels] = getattr(module, f"{kind}_running_var").flatten().repeat_interleave(size)
+            if module.affine:
+                layer.weight[channels] = getattr(module, f"{kind}_weight").flatten().repeat_interleave(size)
+        layer.num_batches_tracked.copy_(module.num_batches_tracked)
+    return tag_with_types(layer, module.in_type, module.out_type)
+
+
+def generic_batch_norm(module: enn.GNormBatchNorm) -> torch.nn.Module:
+    """Return the plain layer of a `GNormBatchNorm`.
+
+    It is a `BatchNorm2d` where the fields are written in their irreps, and a 1×1 `Conv2d` where they are not: there
+    the norm mixes the channels of each field.
+    """
+    statistics = {name: _field_statistics(module, name) for name, _ in module._sizes}
+    names = [representation.name for representation in module.in_type.representations]
+    # Per field: mean, variance, weight and bias, of shape (4, size); e2cnn numbers the fields of each name.
+    fields = [statistics[name][:, names[:position].count(name)] for position, name in enumerate(names)]
+    like = getattr(module, f"{names[0]}_running_var")
+    if any(hasattr(module, f"{name}_change_of_basis") for name in statistics):
+        maps = [_affine_map(module, name, field) for name, field in zip(names, fields, strict=True)]
+        return blockwise_layer(module, [matrix for matrix, _ in maps], [offset for _, offset in maps], like)
+    layer = _batch_norm(module, like)
+    with torch.no_grad():
+        for name, values in zip(("running_mean", "running_var", "weight", "bias"), torch.cat(fields, 1), strict=True):
+            if getattr(layer, name) is not None:
+                getattr(layer, name).copy_(values)
+        layer.num_batches_tracked.copy_(module.num_batches_tracked)
+    return tag_with_types(layer, module.in_type, module.out_type)
+
+
+def _affine_map(module: enn.GNormBatchNorm, name: str, field: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return matrix and offset of one field's normalisation, of shape (size, size) and (size,)."""
+    mean, variance, weight, bias = field
+    scale = weight / (variance + module.eps).sqrt()
+    matrix, offset = torch.diag(scale), bias - scale * mean  # in the basis of the irreps
+    if not hasattr(module, f"{name}_change_of_basis"):
+        return matrix, offset
+    basis, inverse = (getattr(module, f"{name}_change_of_basis{suffix}").double().cpu() for suffix in ("", "_inv"))
+    return basis @ matrix @ inverse, basis @ offset
+
+
+def _field_statistics(module: enn.GNormBatchNorm, name: str) -> torch.Tensor:
+    """Return mean, variance, weight and bias in the basis of the irreps, in float64, of shape (4, fields, size)."""
+    spread = getattr(module, f"vars_propagator_{name}").double().cpu()  # [size, irreps]
+    variances = getattr(module, f"{name}_running_var").detach().double().cpu()  # [fields, irreps]
+    weights = getattr(module, f"{name}_weight").detach().double().cpu() if module.affine else torch.ones_like(variances)
+    means, biases = (torch.zeros(len(variances), len(spread), dtype=torch.float64) for _ in range(2))
+    trivial = module._trivial_idxs[name]
+    means[:, trivial] = getattr(module, f"{name}_running_mean").double().cpu()
+    if module.affine:
+        biases[:, trivial] = getattr(module, f"{name}_bias").detach().double().cpu()
+    return torch.stack((means, variances @ spread.t(), weights @ spread.t(), biases))
+
+
+def _batch_norm(module: Any, like: torch.Tensor) -> torch.nn.BatchNorm2d:
+    return torch.nn.BatchNorm2d(
+        module.in_type.size, module.eps, module.momentum, affine=module.affine, device=like.device, dtype=like.dtype
+    )
+
+
+def _size_of_channel(module: Any) -> torch.Tensor:
+    sizes = torch.tensor(field_sizes(module.in_type))
+    return sizes.repeat_interleave(sizes)
