@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -149,36 +148,13 @@ def _largest(weight: FloatArray, axes: tuple[int, ...]) -> FloatArray:
     return np.max(np.abs(weight), axis=axes)
 
 
-def find_shared(model: torch.nn.Module, executed: list[Convolution]) -> dict[torch.nn.Module, str]:
-    """Return the convolutions that scaling would break, each with the reason.
-
-    AIMET scales a layer once per place, so a layer that runs twice, or whose weight another layer holds too,
-    would be changed for all its places at once and the network would compute something else.
-
-    Args:
-        model: The model that the layers belong to.
-        executed: The layers in the order in which they ran, repeated as often as they ran.
-    """
-    runs = Counter(executed)
-    holders = Counter(
-        id(parameter) for module in model.modules() for parameter in module._parameters.values()
-    )
-    reasons: dict[torch.nn.Module, str] = {}
-    for layer in runs:
-        if runs[layer] > 1:
-            reasons[layer] = f"it runs {runs[layer]} times in one forward pass"
-        elif any(parameter is not None and holders[id(parameter)] > 1 for parameter in layer.parameters()):
-            reasons[layer] = "it shares its weight with another layer"
-    return reasons
-
-
-def check_cls_set(cls_set: ClsSet) -> None:
+def check_cls_set(cls_set: ClsSet, model: torch.nn.Module) -> None:
     """Check a CLS set that a plugin has added.
 
     Raises:
         EqualizationError: If scales can't move between its layers.
     """
-    fault = _fault_of(cls_set)
+    fault = _fault_of(cls_set, set(model.modules()))
     if fault:
         raise EqualizationError(
             f"A plugin's `eq_aimet_cls_sets` has added a CLS set that can't be scaled: {fault}. Give tuples "
@@ -186,12 +162,14 @@ def check_cls_set(cls_set: ClsSet) -> None:
         )
 
 
-def _fault_of(cls_set: ClsSet) -> str | None:
+def _fault_of(cls_set: ClsSet, modules: set[torch.nn.Module]) -> str | None:
     if not isinstance(cls_set, tuple) or len(cls_set) not in (2, 3):
         return f"it is {cls_set!r}"
     for layer in cls_set:
         if not is_convolution(layer):
             return f"{layer!r} is not a convolution"
+        if layer not in modules:
+            return f"{layer!r} is not a layer of the model"
     if cls_set[0].groups != 1 and not is_depthwise(cls_set[0]):
         return f"its source {cls_set[0]} is grouped"
     if len(cls_set) == 3 and not is_depthwise(cls_set[1]):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
 from aimet_torch.utils import change_tensor_device_placement, create_rand_tensors_given_shapes, in_eval_mode
 
+from eq_aimet.aimet.recording import Fold
 from eq_aimet.errors import EqualizationError, InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry import channel_counts, is_convolution
 
-__all__ = ["check_input", "check_model"]
+__all__ = ["check_folds", "check_input", "check_model"]
 
 
 def check_model(model: Any) -> None:
@@ -103,8 +105,10 @@ def _check_parameters(name: str, module: torch.nn.Module) -> None:
             )
 
 
-def check_input(model: torch.nn.Module, input_shapes: Any, dummy_input: Any) -> Any:
-    """Return the input to trace the model with, after one forward pass that it went through.
+def check_input(
+    model: torch.nn.Module, input_shapes: Any, dummy_input: Any
+) -> tuple[Any, Counter[torch.nn.Module]]:
+    """Return the input to trace the model with, and how often each module ran in a forward pass on it.
 
     Raises:
         InvalidArgumentError: If there is neither an input nor a shape, or the model does not take it.
@@ -118,11 +122,14 @@ def check_input(model: torch.nn.Module, input_shapes: Any, dummy_input: Any) -> 
             remedy="Give a batch of the kind that the model is used on, as `dummy_input`.",
         )
     received = f"shapes {input_shapes}" if dummy_input is None else _describe(dummy_input)
+    runs: Counter[torch.nn.Module] = Counter()
+    handles = [
+        module.register_forward_hook(lambda module, *_: runs.update([module])) for module in model.modules()
+    ]
     try:
         if dummy_input is None:
             dummy_input = create_rand_tensors_given_shapes(input_shapes, torch.device("cpu"))
-        device = next(model.parameters()).device
-        placed = change_tensor_device_placement(dummy_input, device)
+        placed = change_tensor_device_placement(dummy_input, next(model.parameters()).device)
         with in_eval_mode(model), torch.no_grad():
             if isinstance(placed, list | tuple):
                 model(*placed)
@@ -137,7 +144,26 @@ def check_input(model: torch.nn.Module, input_shapes: Any, dummy_input: Any) -> 
             expected="an input that the model computes an output for",
             remedy=f"The forward pass failed: {type(error).__name__}: {error}",
         ) from error
-    return dummy_input
+    finally:
+        for handle in handles:
+            handle.remove()
+    return dummy_input, runs
+
+
+def check_folds(folds: list[Fold], runs: Counter[torch.nn.Module], names: dict[torch.nn.Module, str]) -> None:
+    """Check that no batch norm was folded into, or out of, a place where a module runs again.
+
+    Raises:
+        EqualizationError: If one was; the model computes something else then.
+    """
+    for fold in folds:
+        for module in (fold.layer, fold.norm):
+            if runs[module] > 1:
+                raise EqualizationError(
+                    f"`{names[module]}` runs {runs[module]} times in one forward pass, so AIMET can't fold the batch "
+                    f"norm `{names[fold.norm]}` into `{names[fold.layer]}`. Give each place a module of its own, "
+                    "for example with copy.deepcopy."
+                )
 
 
 def _describe(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from aimet_torch.cross_layer_equalization import equalize_model
 
-from eq_aimet.aimet.checks import check_input, check_model
+from eq_aimet.aimet.checks import check_folds, check_input, check_model
 from eq_aimet.aimet.high_bias_fold import check_mode
 from eq_aimet.aimet.hooks import EquivariantHooks
 from eq_aimet.aimet.recording import Recorder
@@ -66,10 +66,11 @@ def equalize_equivariant(
     check_model(core)
     snapshot = Snapshot(core)
     try:
-        dummy_input = check_input(core, input_shapes, dummy_input)
+        dummy_input, runs = check_input(core, input_shapes, dummy_input)
         recorder = Recorder()
         with EquivariantHooks(high_bias_fold, recorder):
             equalize_model(core, dummy_input=dummy_input)
+        check_folds(recorder.folds, runs, snapshot.names)
         snapshot.restore_modes(core)
         report = make_report(recorder, snapshot.names, high_bias_fold)
         plugin_manager().hook.eq_aimet_equalized(model=model, report=report)

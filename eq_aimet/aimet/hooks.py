@@ -24,10 +24,10 @@ from eq_aimet.aimet.block_scaling import (
     check_cls_set,
     cls_set_blocks,
     convert_layer_group,
-    find_shared,
 )
 from eq_aimet.aimet.high_bias_fold import check_mode, fold_pair, has_tied_bias, tie_bias
 from eq_aimet.aimet.recording import Fold, Recorder, ScaledSet, output_ranges
+from eq_aimet.aimet.safety import unsafe_cls_sets
 from eq_aimet.plugins import layer_blocks, plugin_manager
 
 __all__ = ["EquivariantHooks", "equivariant_hooks"]
@@ -214,17 +214,14 @@ def _change_cls_sets(run: _Run, cls_sets: list[ClsSet]) -> list[tuple[ClsSet, st
     """Take out the sets that scaling would break, let plugins change the rest; return what is gone."""
     dropped = []
     if any(layer_blocks(layer) is not None for layer in run.convolutions()):
-        shared = find_shared(run.model, run.convolutions())
-        for cls_set in list(cls_sets):
-            culprit = next((layer for layer in cls_set if layer in shared), None)
-            if culprit is not None:
-                cls_sets.remove(cls_set)
-                dropped.append((cls_set, shared[culprit]))
+        dropped = unsafe_cls_sets(run.model, run.search, cls_sets)
+        for cls_set, _ in dropped:
+            cls_sets.remove(cls_set)
     found = list(cls_sets)
     plugin_manager().hook.eq_aimet_cls_sets(model=run.model, cls_sets=cls_sets)
     for cls_set in cls_sets:
         if cls_set not in found:
-            check_cls_set(cls_set)
+            check_cls_set(cls_set, run.model)
     return dropped + [(cls_set, "a plugin took it out") for cls_set in found if cls_set not in cls_sets]
 
 
@@ -236,6 +233,7 @@ def _folding_norms(original: Callable[..., Any]) -> Any:
         original(model, conv_bn_pairs, bn_conv_pairs)
         for layer in tied:
             tie_bias(layer)
+        _norms_before.difference_update(norm for _, norm in conv_bn_pairs)
         _norms_before.update(norm for norm, _ in bn_conv_pairs)
         recorder = _recorder()
         if recorder is not None:

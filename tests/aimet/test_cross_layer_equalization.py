@@ -180,7 +180,7 @@ def test_a_layer_that_runs_twice_is_left_alone():
     with torch.no_grad():
         assert relative_change(before(x), model(x)) <= 1e-6
     reasons = {layer.name: layer.reason for layer in report.left_out}
-    assert reasons["twice"] == "its CLS set was dropped: it runs 2 times in one forward pass"
+    assert reasons["twice"] == "its CLS set was dropped: `twice` runs 2 times in one forward pass"
 
 
 def test_layers_that_share_a_weight_are_left_alone():
@@ -194,7 +194,36 @@ def test_layers_that_share_a_weight_are_left_alone():
     report = equalize_equivariant(model, dummy_input=x)
     with torch.no_grad():
         assert relative_change(before(x), model(x)) <= 1e-6
-    assert "it shares its weight with another layer" in report.left_out[-1].reason
+    assert "`4` shares its weight with another layer" in report.left_out[-1].reason
+
+
+class TwoOutputs(nn.Module):
+    def __init__(self, after_relu):
+        super().__init__()
+        torch.manual_seed(0)
+        self.after_relu = after_relu
+        self.first, self.second, self.third = convolution(2, 2), convolution(2, 2), convolution(2, 2)
+        self.relu, self.last_relu = nn.ReLU(), nn.ReLU()
+        with torch.no_grad():
+            self.first.weight[:4] *= 50
+
+    def forward(self, x):
+        x = self.first(x)
+        rectified = self.relu(x)
+        return self.third(self.last_relu(self.second(rectified))), [rectified if self.after_relu else x]
+
+
+@pytest.mark.parametrize("after_relu", [True, False])
+def test_what_the_model_returns_is_not_scaled(after_relu):
+    model = TwoOutputs(after_relu).eval()
+    before, x = copy.deepcopy(model), torch.randn(1, 8, 5, 5)
+    report = equalize_equivariant(model, dummy_input=x)
+    with torch.no_grad():
+        (first, [second]), (after_first, [after_second]) = before(x), model(x)
+    assert relative_change(first, after_first) <= 1e-6
+    assert relative_change(second, after_second) <= 1e-6
+    assert [cls_set.layers for cls_set in report.cls_sets] == [("second", "third")]
+    assert "what `first` computes is an output of the model, too" in report.left_out[0].reason
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -344,6 +373,24 @@ def test_refuses_a_model_without_values():
     model = Network().to("meta")
     with pytest.raises(EqualizationError, match=r"on the meta device and has no values"):
         equalize_equivariant(model, dummy_input=IMAGE)
+
+
+class FoldedTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.twice, self.first, self.second = convolution(2, 2), norm(2), norm(2)
+
+    def forward(self, x):
+        return self.second(self.twice(self.first(self.twice(x))))
+
+
+def test_refuses_a_batch_norm_after_a_layer_that_runs_twice():
+    refused(
+        EqualizationError,
+        FoldedTwice(),
+        r"`twice` runs 2 times in one forward pass, so AIMET can't fold the batch norm `\w+` into `twice`",
+        dummy_input=torch.randn(1, 8, 5, 5),
+    )
 
 
 @pytest.mark.parametrize(

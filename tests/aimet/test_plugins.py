@@ -116,6 +116,7 @@ def adding(make_set):
     [
         (lambda model: (model.stem[0],), "it is "),
         (lambda model: (model.stem[0], model.stem[2]), r"ReLU\(\) is not a convolution"),
+        (lambda model: (model.stem[0], nn.Conv2d(12, 4, 1)), r"Conv2d.* is not a layer of the model"),
         (lambda model: (model.stem[0], model.depthwise[0]), "its sink Conv2d.* is grouped"),
         (
             lambda model: (model.stem[0], model.last[0], model.last[0]),
