@@ -1,8 +1,9 @@
 """One encoding per rotation block in AIMET's QuantizationSimModel.
 
-Where AIMET ranges every output channel by itself, the copies of one filter that are not bit-identical (the
-two orbits of a C8 block, say) are rounded on different grids, and the INT8 network is no longer
-equivariant. One encoding per block keeps it so (Mohamed et al., arXiv 2004.09691).
+Where AIMET ranges every output channel by itself, channels of one block whose filters are not bit-identical
+copies (the two orbits of a C8 block, say) are rounded on different grids. Quarter turns stay exact, but the
+turns by 45° between the orbits then meet other rounding errors. With one encoding per block all orientations
+are rounded alike (Mohamed et al., arXiv 2004.09691).
 """
 
 from __future__ import annotations
