@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.models.arguments import check_positive
 
 __all__ = ["Architecture", "BlockPlan", "STAGES", "Stage", "plan_architecture", "stride_two_padding"]
 
@@ -84,6 +85,7 @@ def plan_architecture(*, width: float, divisor: int, input_size: int) -> Archite
     >>> plan.stem_channels, [block.out_channels for block in plan.blocks][-3:], plan.final_size
     (32, [160, 160, 320], 11)
     """
+    check_positive("input_size", input_size, "Give the side of the images in pixels, for example 95.")
     _check_width(width, divisor)
     _check_input_size(input_size)
     channels = stem_channels = _round_to_blocks(STEM_CHANNELS * width, divisor)
@@ -120,14 +122,14 @@ def _shrink(size: int) -> int:
 
 
 def _round_to_blocks(channels: float, divisor: int) -> int:
-    """The nearest multiple of `divisor`, or the next where that takes more than a tenth, as in MobileNetV2."""
+    """The nearest multiple of `divisor`, or the next where that takes a tenth away, as in MobileNetV2."""
     nearest = int(channels + divisor / 2) // divisor * divisor
     return nearest if nearest >= 0.9 * channels else nearest + divisor
 
 
 def _check_width(width: float, divisor: int) -> None:
     narrowest = min(STEM_CHANNELS, *(stage.channels for stage in STAGES))
-    if narrowest * width < divisor:
+    if not narrowest * width >= divisor:  # refuses NaN too
         raise InvalidArgumentError(
             "width",
             received=width,
@@ -142,8 +144,8 @@ def _check_input_size(input_size: int) -> None:
         raise InvalidArgumentError(
             "input_size",
             received=input_size,
-            expected="an odd number: a stride-2 3×3 convolution on an even grid samples off-centre and breaks "
-            "equivariance",
+            expected="an odd number: a stride-2 3×3 convolution on an even grid samples off-centre and "
+            "breaks equivariance",
             remedy=f"Crop the input by one pixel, to {input_size - 1}.",
         )
     smallest = next(size for size in range(1, 1000, 2) if _final_grid(size) >= SMALLEST_FINAL_GRID)

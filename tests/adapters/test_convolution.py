@@ -152,6 +152,25 @@ def test_fields_that_are_not_regular_are_refused():
     )
 
 
+def test_continuous_groups_have_no_regular_fields():
+    gspace = gspaces.Rot2dOnR2(-1, maximum_frequency=1)
+    with pytest.raises(InvalidArgumentError, match=r"received fields irrep_1; expected regular fields of"):
+        ChannelwiseR2Conv(enn.FieldType(gspace, [gspace.irrep(1)]), 3)
+
+
+def test_reflections_are_exact_too():
+    torch.manual_seed(0)
+    gspace = gspaces.FlipRot2dOnR2(4)
+    in_type = enn.FieldType(gspace, 2 * [gspace.regular_repr])
+    conv = ChannelwiseR2Conv(in_type, 3, padding=1).eval()
+    x = enn.GeometricTensor(torch.randn(1, 16, 7, 7), in_type)
+    with torch.no_grad():
+        expected = conv(x)
+        for element in gspace.testing_elements:
+            difference = conv(x.transform(element)).tensor - expected.transform(element).tensor
+            assert difference.abs().max() <= 2e-6 * expected.tensor.abs().max()
+
+
 def test_the_trivial_group_gives_the_conventional_depthwise_convolution():
     conv = ChannelwiseR2Conv(_regular(1, 5), 3)
     assert conv.export().weight.shape == (5, 1, 3, 3)

@@ -81,7 +81,7 @@ def test_an_even_input_is_refused_with_reason_and_remedy():
     )
 
 
-@pytest.mark.parametrize("size", [-1, 1, 3, 15])
+@pytest.mark.parametrize("size", [1, 3, 15])
 def test_a_small_input_is_refused(size):
     with pytest.raises(InvalidArgumentError) as raised:
         plan_architecture(width=1.0, divisor=8, input_size=size)
@@ -100,3 +100,14 @@ def test_a_width_without_a_whole_block_is_refused_with_the_smallest_that_works()
     )
     plan = plan_architecture(width=0.5, divisor=8, input_size=95)
     assert min(block.out_channels for block in plan.blocks) == 8
+
+
+@pytest.mark.parametrize("size", [-1, 0, 95.0])
+def test_an_input_size_that_is_no_number_of_pixels_is_refused(size):
+    with pytest.raises(InvalidArgumentError, match="Give the side of the images in pixels, for example 95"):
+        plan_architecture(width=1.0, divisor=8, input_size=size)
+
+
+def test_a_width_that_is_no_number_is_refused():
+    with pytest.raises(InvalidArgumentError, match=r"`width`: received nan; expected at least 0\.5"):
+        plan_architecture(width=float("nan"), divisor=8, input_size=95)

@@ -100,7 +100,7 @@ class ChannelwiseR2Conv(R2Conv):
     the buffer `filter` in eval mode. `export` alone differs: it clones and leaves the mode alone.
 
     Args:
-        in_type: the field type of input and output, F regular fields of one cyclic group.
+        in_type: the field type of input and output, F regular fields of one finite group, of order N.
         kernel_size: the side of the filter in pixels.
         stride: the stride in pixels.
         padding: zeros put around the input, in pixels.
@@ -133,7 +133,8 @@ class ChannelwiseR2Conv(R2Conv):
         initialize: bool = True,
     ) -> None:
         gspace = in_type.gspace
-        others = {field.name for field in in_type.representations if field != gspace.regular_repr}
+        regular = gspace.regular_repr if gspace.fibergroup.order() > 0 else None
+        others = {field.name for field in in_type.representations if field != regular}
         if others:
             raise InvalidArgumentError(
                 "in_type",

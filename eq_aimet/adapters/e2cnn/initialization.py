@@ -15,8 +15,8 @@ __all__ = ["generalized_he_init", "he_deviations"]
 def generalized_he_init(conv: R2Conv) -> None:
     """Works in place: draws the weights of `conv` as `e2cnn.nn.init.generalized_he_init` does.
 
-    With the same seed the weights are bit-identical to e2cnn's, which takes about a hundred times as long
-    for a wide layer.
+    With the same seed the weights are bit-identical to e2cnn's. Its bookkeeping takes time for each basis
+    element of each pair of fields; this one takes it for each element of one pair.
 
     Args:
         conv: the convolution; its `weights` are overwritten.
@@ -40,9 +40,9 @@ def he_deviations(expansion: BlocksBasisExpansion) -> torch.Tensor:
     """Returns the factor of each weight's normal number, (number of weights,).
 
     An output irrep that is fed by n kinds of input irreps, of which kind i has b_i basis elements, gets
-    1/√(n·b_i) for those (He et al. 2015, generalised as in Weiler & Cesa 2019, appendix of e2cnn's paper).
-    The count is the same for each output field of one representation and each basis element of one block,
-    so one pattern per block is enough.
+    1/√(n·b_i) for those: He's initialisation (2015) generalised to steerable filters (Weiler, Hamprecht &
+    Storath 2018), as e2cnn implements it. The count is the same for each output field of one representation
+    and each basis element of one block, so one pattern per block is enough.
 
     >>> from eq_aimet.adapters.e2cnn import enn, gspaces
     >>> gspace = gspaces.Rot2dOnR2(4)
