@@ -30,7 +30,6 @@ __all__ = [
     "check_cls_set",
     "cls_set_blocks",
     "convert_layer_group",
-    "find_shared",
 ]
 
 Convolution = torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.ConvTranspose1d | torch.nn.ConvTranspose2d

@@ -160,9 +160,9 @@ def check_folds(folds: list[Fold], runs: Counter[torch.nn.Module], names: dict[t
         for module in (fold.layer, fold.norm):
             if runs[module] > 1:
                 raise EqualizationError(
-                    f"`{names[module]}` runs {runs[module]} times in one forward pass, so AIMET can't fold the batch "
-                    f"norm `{names[fold.norm]}` into `{names[fold.layer]}`. Give each place a module of its own, "
-                    "for example with copy.deepcopy."
+                    f"`{names[module]}` runs {runs[module]} times in one forward pass, so AIMET can't fold "
+                    f"the batch norm `{names[fold.norm]}` into `{names[fold.layer]}`. Give each place a module "
+                    "of its own, for example with copy.deepcopy."
                 )
 
 

@@ -210,7 +210,7 @@ class TwoOutputs(nn.Module):
     def forward(self, x):
         x = self.first(x)
         rectified = self.relu(x)
-        return self.third(self.last_relu(self.second(rectified))), [rectified if self.after_relu else x]
+        return self.third(self.last_relu(self.second(rectified))), (rectified if self.after_relu else x)
 
 
 @pytest.mark.parametrize("after_relu", [True, False])
@@ -219,7 +219,7 @@ def test_what_the_model_returns_is_not_scaled(after_relu):
     before, x = copy.deepcopy(model), torch.randn(1, 8, 5, 5)
     report = equalize_equivariant(model, dummy_input=x)
     with torch.no_grad():
-        (first, [second]), (after_first, [after_second]) = before(x), model(x)
+        (first, second), (after_first, after_second) = before(x), model(x)
     assert relative_change(first, after_first) <= 1e-6
     assert relative_change(second, after_second) <= 1e-6
     assert [cls_set.layers for cls_set in report.cls_sets] == [("second", "third")]

@@ -20,7 +20,7 @@ def spread_statistics(model):
         if isinstance(layer, torch.nn.BatchNorm2d):
             sizes = torch.tensor(stored_blocks(layer).blocks_out)
             for values in (layer.weight, layer.running_var):
-                drawn = torch.exp(torch.randn(len(sizes), generator=generator))
+                drawn = torch.exp(0.5 * torch.randn(len(sizes), generator=generator))
                 values.data.copy_(drawn.repeat_interleave(sizes))
             drawn = torch.randn(len(sizes), generator=generator)
             layer.bias.data.copy_(drawn.repeat_interleave(sizes))
