@@ -1,6 +1,7 @@
 """What the recipes share: data, training, results and tables. Needs `pip install 'eq_aimet[recipes]'`.
 
-The names load what they need at first use: Lightning takes ten seconds to import, the check of a run's settings none.
+The names load what they need at first use: Lightning takes ten seconds to import, the check of a run's
+settings none.
 """
 
 from __future__ import annotations

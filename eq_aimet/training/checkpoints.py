@@ -65,7 +65,7 @@ class BestAndLastCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes a checkpoint's state in place of its own, with the files where they are now."""
         best = str(Path(str(self.dirpath)) / BEST)
-        scores = {best: score for score in state_dict["best_k_models"].values()}
+        scores = dict.fromkeys([best] if state_dict["best_k_models"] else [], state_dict["best_model_score"])
         super().load_state_dict(
             {
                 **state_dict,

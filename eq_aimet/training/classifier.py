@@ -22,8 +22,9 @@ _WARM_UP = 0.2
 class ImageClassifier(lightning.LightningModule):
     """Trains a model on (image, label) batches by cross-entropy, AdamW and one cycle of the learning rate.
 
-    It logs `train_loss`, `train_accuracy`, `valid_loss` and `valid_accuracy`, each over a whole epoch. Whatever the model draws at
-    random follows from the seed, the epoch and the batch alone, so that a resumed training equals an uninterrupted one.
+    It logs `train_loss`, `train_accuracy`, `valid_loss` and `valid_accuracy`, each over a whole epoch.
+    Whatever the model draws at random follows from the seed, the epoch and the batch alone, so that a
+    resumed training equals an uninterrupted one.
 
     Args:
         model: takes images, (batch, channels, H, W), gives logits, (batch, classes).

@@ -21,7 +21,8 @@ Sample = tuple[torch.Tensor, torch.Tensor]
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, index) of all samples, shuffled by the seed and the epoch.
 
-    The epoch travels with the index, so that workers which live longer than one epoch augment each epoch anew.
+    The epoch travels with the index, so that workers which live longer than one epoch augment each epoch
+    anew.
 
     Args:
         size: the number of samples.
@@ -52,7 +53,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 class AugmentedDataset(Dataset[Sample]):
-    """The samples of a data set, turned by multiples of 90° and reflected at random; its index is (epoch, index).
+    """The samples of a data set, turned by multiples of 90° and reflected at random.
+
+    Its index is (epoch, index).
 
     Args:
         dataset: gives (image, label) for an index.
@@ -82,15 +85,18 @@ class PatchDataModule(lightning.LightningDataModule):
 
     Args:
         folder: where the splits lie.
-        batch_size: the number of images in a training batch; a last batch that is not full waits for the next epoch.
-        limits: how many samples of the train, valid and test split to use, from the first on; fewer where there are fewer.
+        batch_size: the number of images in a training batch; a last batch that is not full waits for the
+            next epoch.
+        limits: how many samples of the train, valid and test split to use, from the first on; fewer where
+            there are fewer.
+        crop: the side of the images' crop about their centre, odd and within 33..95.
         seed: of the order and the augmentation, not negative.
         workers: the number of processes that read images; 0 reads them in this one.
         cache_dir: where gzipped files are unpacked to; by default the user's cache folder.
         pin_memory: whether to copy batches to memory from which a GPU reads faster.
 
     Raises:
-        InvalidArgumentError: the batch size, the number of workers or a limit is not possible.
+        InvalidArgumentError: the batch size, the number of workers, the crop or a limit is not possible.
         DataError: a file is missing, damaged or not in PCam's layout.
     """
 
@@ -100,6 +106,7 @@ class PatchDataModule(lightning.LightningDataModule):
         *,
         batch_size: int,
         limits: tuple[int | None, int | None, int | None] = (None, None, None),
+        crop: int = 95,
         seed: int = 0,
         workers: int = 0,
         cache_dir: str | Path | None = None,
@@ -125,7 +132,7 @@ class PatchDataModule(lightning.LightningDataModule):
         self.workers = workers
         self.pin_memory = pin_memory
         self.train, self.valid, self.test = (
-            PCamDataset(folder, split, limit=limit, cache_dir=cache_dir)
+            PCamDataset(folder, split, crop=crop, limit=limit, cache_dir=cache_dir)
             for split, limit in zip(("train", "valid", "test"), limits, strict=True)
         )
 
@@ -150,7 +157,7 @@ class PatchDataModule(lightning.LightningDataModule):
         return self._plain_loader(self.test)
 
     def images(self, split: str, count: int) -> torch.Tensor:
-        """Returns the first images of a split, at most `count`, as they are: (count, 3, 95, 95)."""
+        """Returns the first images of a split, at most `count`, as they are: (count, 3, crop, crop)."""
         dataset: PCamDataset = {"train": self.train, "valid": self.valid, "test": self.test}[split]
         return torch.stack([dataset[index][0] for index in range(min(count, len(dataset)))])
 

@@ -43,11 +43,13 @@ def train_classifier(
 ) -> tuple[EpochRecord, ...]:
     """Returns the record of each epoch after training the classifier in place.
 
-    After each epoch the folder holds `last.ckpt`, and `best.ckpt` of the lowest validation loss so far. Where `last.ckpt` is there
-    already, the training goes on from it; where that is the last epoch's, nothing is trained.
+    After each epoch the folder holds `last.ckpt`, and `best.ckpt` of the lowest validation loss so far.
+    Where `last.ckpt` is there already, the training goes on from it; where that is the last epoch's, nothing
+    is trained.
 
     Args:
-        classifier: the model to train; its weights are those of the last epoch afterwards. See `best_weights`.
+        classifier: the model to train; its weights are those of the last epoch afterwards. See
+            `best_weights`.
         data: gives the train and the valid batches.
         folder: where the checkpoints are, made where missing.
         epochs: the number of epochs, those before an interruption included.
@@ -122,7 +124,7 @@ def best_weights(folder: str | Path) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _interruptible(trainer: lightning.Trainer) -> Iterator[None]:
-    """Turns Lightning's exit after Ctrl-C back into a KeyboardInterrupt, and undoes that it ignores any further one."""
+    """Turns Lightning's exit after Ctrl-C back into a KeyboardInterrupt, and undoes its deafness to more."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:

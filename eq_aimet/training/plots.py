@@ -19,7 +19,8 @@ _INK = "#333333"
 def plot_training(histories: Mapping[str, Sequence[EpochRecord]], *, title: str = "") -> bytes:
     """Returns a PNG with the loss and the accuracy of each model over the epochs.
 
-    Solid lines are the validation's, dashed ones the training's. A ring marks the epoch whose weights are kept.
+    Solid lines are the validation's, dashed ones the training's. A ring marks the epoch whose weights are
+    kept.
 
     Args:
         histories: each model's records by its name, at most four models.

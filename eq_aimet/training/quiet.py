@@ -14,8 +14,8 @@ __all__ = ["quiet_libraries"]
 def quiet_libraries() -> Iterator[None]:
     """Keeps log messages below ERROR, and warnings, off the terminal while the block runs.
 
-    Lightning, AIMET and e2cnn advertise, advise and warn about what can't be changed here. What this package itself
-    leaves out is in its reports.
+    Lightning, AIMET and e2cnn advertise, advise and warn about what can't be changed here. What this package
+    itself leaves out is in its reports.
 
     Example:
         >>> with quiet_libraries():

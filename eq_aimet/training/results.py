@@ -45,8 +45,8 @@ class ResultsFolder:
             resume: whether the folder may hold results of the same configuration already.
 
         Raises:
-            DataError: the folder holds other things, results of another configuration, or results of the same one without `resume`;
-                or it can't be written to.
+            DataError: the folder holds other things, results of another configuration, or results of the
+                same one without `resume`; or it can't be written to.
         """
         folder = cls(Path(path))
         wanted = json.loads(json.dumps(configuration))
@@ -76,7 +76,8 @@ class ResultsFolder:
         """Returns the path of the file after writing the text to it.
 
         Raises:
-            DataError: it can't be written, for want of space for instance; a file that was there is still whole.
+            DataError: it can't be written, for want of space for instance; a file that was there is still
+                whole.
         """
         return self.write_bytes(name, text.encode())
 
@@ -136,9 +137,5 @@ def _check_same(path: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
 def _describe_difference(found: object, wanted: Mapping[str, Any]) -> str:
     if not isinstance(found, dict):
         return f"{_CONFIG} is not an object"
-    names = sorted({*found, *wanted}, key=str)
-    return ", ".join(
-        f"{name} {json.dumps(found.get(name), ensure_ascii=False)} instead of {json.dumps(wanted.get(name), ensure_ascii=False)}"
-        for name in names
-        if found.get(name) != wanted.get(name)
-    )
+    differing = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    return ", ".join(f"{name} {found.get(name)!r} instead of {wanted.get(name)!r}" for name in differing)

@@ -18,7 +18,15 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "device": ("cpu", "cuda"),
     "precision": ("32", "bf16", "16"),
 }
-_COUNTS = ("group", "epochs", "batch_size", "train_images", "valid_images", "test_images")
+_COUNTS = (
+    "group",
+    "epochs",
+    "batch_size",
+    "train_images",
+    "valid_images",
+    "test_images",
+    "calibration_images",
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,9 @@ class Settings:
         train_images: how many training images to use.
         valid_images: how many validation images to use.
         test_images: how many test images to use.
+        crop: the side of the images in pixels, odd and within 33..95. The default, 47, is the smallest whose
+            inscribed circle, all that the networks see, holds the central 32x32 square that decides the
+            label.
         model: "both", "conventional" or "equivariant".
         group: the number of rotations N of the group C_N.
         width: the multiplier of MobileNetV2's channel numbers.
@@ -40,6 +51,7 @@ class Settings:
         batch_size: how many images a step sees.
         learning_rate: the schedule's highest learning rate.
         weights: "per-tensor" or "per-channel", the ranges of the INT8 weights.
+        calibration_images: how many training images the ranges of the INT8 activations are taken from.
         device: "cpu" or "cuda".
         precision: "32", "bf16" or "16", the bits of the training's arithmetic.
         seed: of the initial weights, the order of the images and the augmentation.
@@ -52,7 +64,7 @@ class Settings:
         >>> settings.models
         ('conventional', 'equivariant')
         >>> settings.run_name
-        'synthetic-64-32-32_both_c8-channel_width0.5_epochs3_batch32_lr0.005_per-tensor_seed0'
+        'synthetic-64-32-32_crop47_both_c8-channel_width0.5_epochs3_batch32_lr0.005_per-tensor_seed0'
         >>> Settings(train_images=64, valid_images=32, test_images=32, width=0.0)
         Traceback (most recent call last):
             ...
@@ -63,14 +75,16 @@ class Settings:
     valid_images: int
     test_images: int
     data: str = "synthetic"
+    crop: int = 47
     model: str = "both"
     group: int = 8
-    width: float = 0.25
+    width: float = 0.5
     depthwise: str = "channel"
     epochs: int = 8
     batch_size: int = 32
     learning_rate: float = 5e-3
     weights: str = "per-tensor"
+    calibration_images: int = 256
     device: str = "cpu"
     precision: str = "32"
     seed: int = 0
@@ -80,7 +94,14 @@ class Settings:
             _check_choice(name, getattr(self, name), choices)
         for name in _COUNTS:
             _check_count(name, getattr(self, name))
-        _check_positive("width", self.width, "Try 0.25; 1.0 is the full MobileNetV2.")
+        if self.crop % 2 == 0 or not 33 <= self.crop <= 95:
+            raise InvalidArgumentError(
+                _option("crop"),
+                received=self.crop,
+                expected="an odd number from 33 to 95",
+                remedy="Try 47, or 95 for the whole image: an even grid breaks equivariance.",
+            )
+        _check_positive("width", self.width, "Try 0.5; 1.0 is the full MobileNetV2.")
         _check_positive("learning_rate", self.learning_rate, "Try 0.005.")
         if not 0 <= self.seed < 2**63:
             raise InvalidArgumentError(
@@ -111,6 +132,7 @@ class Settings:
         group = f"c{self.group}-{self.depthwise}"
         parts = [
             f"{data}-{self.train_images}-{self.valid_images}-{self.test_images}",
+            f"crop{self.crop}",
             self.model,
             group,
             f"width{self.width:g}",
@@ -120,6 +142,8 @@ class Settings:
             self.weights,
             f"seed{self.seed}",
         ]
+        if self.calibration_images != type(self).calibration_images:
+            parts.append(f"calibration{self.calibration_images}")
         if self.device != "cpu":
             parts.append(self.device)
         if self.precision != "32":
