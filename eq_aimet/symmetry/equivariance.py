@@ -8,56 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
 from eq_aimet.errors import EquivarianceError, InvalidArgumentError
-from eq_aimet.symmetry.blocks import stored_blocks
+from eq_aimet.symmetry.elements import Element, exact_elements
 from eq_aimet.symmetry.orbits import asymmetry
 
-__all__ = ["Element", "EquivarianceReport", "assert_equivariant", "equivariance_error", "exact_elements"]
+__all__ = ["EquivarianceReport", "assert_equivariant", "equivariance_error"]
 
 Images = torch.Tensor | tuple[torch.Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Element:
-    """A turn of the plane by `angle` degrees, counter-clockwise, after mirroring the columns if `flip`.
-
-    Example:
-        >>> str(Element(90)), str(Element(90, flip=True)), str(Element(-45.0))
-        ('90°', 'flip+90°', '315°')
-    """
-
-    angle: float
-    flip: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "angle", float(self.angle) % 360.0)
-
-    def __str__(self) -> str:
-        if self.flip and self.angle == 0.0:
-            return "flip"
-        return f"{'flip+' if self.flip else ''}{self.angle:g}°"
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the element maps a square grid onto itself, so that nothing is interpolated."""
-        return self.angle % 90.0 == 0.0
-
-    def turn(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the mirrored and turned images, of the shape (…, H, H) of `images`.
-
-        Multiples of 90° only move the pixels. Other angles interpolate bilinearly about the exact centre.
-        """
-        mirrored = images.flip(-1) if self.flip else images
-        if self.is_exact:
-            return torch.rot90(mirrored, int(self.angle // 90), dims=(-2, -1))
-        radians = math.radians(self.angle)
-        cosine, sine = math.cos(radians), math.sin(radians)
-        # Row by row the (x, y) of the source for an output (x, y), with y pointing down.
-        inverse = images.new_tensor([[cosine, -sine, 0.0], [sine, cosine, 0.0]])
-        grid = F.affine_grid(inverse.expand(len(images), 2, 3), list(images.shape), align_corners=False)
-        return F.grid_sample(mirrored, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -90,44 +48,6 @@ class EquivarianceReport:
             "worst_element": str(self.worst_element),
             "errors": {str(element): error for element, error in self.errors},
         }
-
-
-def exact_elements(model: torch.nn.Module) -> tuple[Element, ...]:
-    """Return the quarter turns and reflections that every tagged layer of `model` is symmetric under.
-
-    Layers with a 1×1 kernel and layers without actions say nothing about space. If no layer says anything,
-    the result is the three quarter turns.
-
-    Example:
-        >>> [str(element) for element in exact_elements(torch.nn.Conv2d(1, 1, 3))]
-        ['90°', '180°', '270°']
-    """
-    shared: set[tuple[int, bool]] | None = None
-    for layer in model.modules():
-        blocks = stored_blocks(layer)
-        if blocks is None or not blocks.actions or set(getattr(layer, "kernel_size", (1,))) == {1}:
-            continue
-        elements = _generate({(action.turns % 4, action.flip) for action in blocks.actions})
-        shared = elements if shared is None else shared & elements
-    if shared is None:
-        shared = _generate({(1, False)})
-    ordered = sorted(shared - {(0, False)}, key=lambda element: (element[1], element[0]))
-    return tuple(Element(90.0 * turns, flip) for turns, flip in ordered)
-
-
-def _generate(generators: set[tuple[int, bool]]) -> set[tuple[int, bool]]:
-    """Return the group of (turns, flip) that the generators span, the identity included."""
-    group = {(0, False)}
-    while True:
-        # A turn that comes after a mirroring turns the other way round: r^a m^f · r^b = r^(a ± b) m^f.
-        products = {
-            ((turns + (-more if flip else more)) % 4, flip != flips)
-            for turns, flip in group
-            for more, flips in generators
-        }
-        if products <= group:
-            return group
-        group |= products
 
 
 def equivariance_error(

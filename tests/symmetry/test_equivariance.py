@@ -17,7 +17,7 @@ from eq_aimet.symmetry import (
     symmetrize,
     tag_blocks,
 )
-from eq_aimet.symmetry.equivariance import Element, exact_elements
+from eq_aimet.symmetry.elements import Element, exact_elements
 
 
 def c4_network(order: int = 4, fields: int = 2) -> torch.nn.Sequential:
@@ -166,7 +166,13 @@ def test_exact_elements_are_those_of_the_layers():
     def names(*layers):
         return [str(element) for element in exact_elements(torch.nn.Sequential(*layers))]
 
-    assert names(half, one, bare) == ["180°"]
+    quarter = torch.nn.Conv2d(4, 4, 3)
+    tag_blocks(quarter, 4, actions=regular_actions([4], [4], order=4, kernel_size=3))
+    mirror = torch.nn.Conv2d(1, 1, 3)
+    tag_blocks(mirror, 1, actions=[Action((0,), (0,), turns=1, flip=True)])
+
+    assert names(half, one, bare) == names(half, quarter) == names(quarter, half) == ["180°"]
+    assert names(mirror) == ["flip+90°"]
     assert names(one) == names(bare) == names() == ["90°", "180°", "270°"]
 
 
