@@ -13,13 +13,19 @@ from collections.abc import Callable
 from statistics import mean, median
 
 import torch
-from networks import INPUT_SHAPE, PlainE2cnnMobileNetV2, build_equivariant, spread_statistics
+from networks import (
+    INPUT_SHAPE,
+    PlainE2cnnMobileNetV2,
+    build_equivariant,
+    measure_statistics,
+    spread_statistics,
+)
 
 __all__ = ["MEASUREMENTS"]
 
 REPETITIONS = 5
 SEEDS = (0, 1, 2)
-CALIBRATION_IMAGES, TEST_IMAGES = 32, 32
+CALIBRATION_IMAGES, TEST_IMAGES = 16, 16
 
 
 def construct_with_e2cnn(group: int, depthwise: str) -> dict[str, float]:
@@ -80,14 +86,29 @@ def equalization_memory_of_eq_aimet(group: int, depthwise: str) -> dict[str, flo
     return {"peak_mib": _peak_mib()}
 
 
-def quantize(group: int, depthwise: str) -> dict[str, float]:
-    """Return the SQNR of INT8 logits in dB after each equalization, the mean over `SEEDS`.
+def quantize_strong(group: int, depthwise: str) -> dict[str, float]:
+    """Return the SQNR of INT8 logits in dB after each equalization, of strongly spread random statistics."""
+    return _quantize(group, depthwise, sigma=1.0, measured=False)
 
-    The reference is the FP32 model that is quantized; `… from start` compares with the model before equalization.
+
+def quantize_mild(group: int, depthwise: str) -> dict[str, float]:
+    """Return the same for mildly spread random statistics."""
+    return _quantize(group, depthwise, sigma=0.5, measured=False)
+
+
+def quantize_measured(group: int, depthwise: str) -> dict[str, float]:
+    """Return the same for statistics that fit the network, as they do after training."""
+    return _quantize(group, depthwise, sigma=1.0, measured=True)
+
+
+def _quantize(group: int, depthwise: str, *, sigma: float, measured: bool) -> dict[str, float]:
+    """Return the mean over `SEEDS`; the reference is the FP32 model that is quantized.
+
+    `… from start` compares with the model before equalization instead.
     """
     found: dict[str, list[float]] = {}
     for seed in SEEDS:
-        plain = _plain_model(group, depthwise, seed)
+        plain = _plain_model(group, depthwise, seed, sigma=sigma, measured=measured)
         images = torch.rand(CALIBRATION_IMAGES + TEST_IMAGES, *INPUT_SHAPE[1:], generator=_generator(seed))
         calibration, test = images.split([CALIBRATION_IMAGES, TEST_IMAGES])
         with torch.no_grad():
@@ -101,12 +122,16 @@ def quantize(group: int, depthwise: str) -> dict[str, float]:
     return {name: mean(values) for name, values in found.items()}
 
 
-def _plain_model(group: int, depthwise: str, seed: int) -> torch.nn.Module:
+def _plain_model(
+    group: int, depthwise: str, seed: int, *, sigma: float = 1.0, measured: bool = True
+) -> torch.nn.Module:
     from eq_aimet import export_model
 
     torch.manual_seed(seed)
     model = build_equivariant(group, depthwise).eval()
-    spread_statistics(model, _generator(seed))
+    spread_statistics(model, _generator(seed), sigma)
+    if measured:
+        measure_statistics(model, torch.rand(8, *INPUT_SHAPE[1:], generator=_generator(1000 + seed)))
     return export_model(model, torch.rand(INPUT_SHAPE))
 
 
@@ -170,6 +195,8 @@ MEASUREMENTS: dict[str, Callable[[int, str], dict[str, float]]] = {
         equalize,
         equalization_memory_of_aimet,
         equalization_memory_of_eq_aimet,
-        quantize,
+        quantize_strong,
+        quantize_mild,
+        quantize_measured,
     )
 }

@@ -6,7 +6,13 @@ from typing import Any
 
 import torch
 
-__all__ = ["INPUT_SHAPE", "PlainE2cnnMobileNetV2", "build_equivariant", "spread_statistics"]
+__all__ = [
+    "INPUT_SHAPE",
+    "PlainE2cnnMobileNetV2",
+    "build_equivariant",
+    "measure_statistics",
+    "spread_statistics",
+]
 
 INPUT_SHAPE = (1, 3, 95, 95)
 
@@ -32,7 +38,8 @@ def build_equivariant(group: int, depthwise: str = "channel") -> torch.nn.Module
 class PlainE2cnnMobileNetV2(torch.nn.Module):
     """The same layers as `build_equivariant(group, "field")`, written with e2cnn alone.
 
-    e2cnn has no channel-wise depthwise convolution, so it is compared with the field-wise one. Without eq_aimet's masks.
+    e2cnn has no channel-wise depthwise convolution, so it is compared with the field-wise one. eq_aimet's
+    masks are left out.
 
     Args:
         group: N of the group C_N.
@@ -89,18 +96,31 @@ class PlainE2cnnMobileNetV2(torch.nn.Module):
         return self.classifier(self.group_pool(self.head(fields)).tensor.mean((2, 3)))
 
 
-def spread_statistics(model: torch.nn.Module, generator: torch.Generator) -> None:
-    """Give each field of each batch norm random statistics of log-normal spread, in place.
+def spread_statistics(model: torch.nn.Module, generator: torch.Generator, sigma: float) -> None:
+    """Give each field of each batch norm random parameters and running statistics, in place.
 
-    e2cnn's batch norms hold one number per field, so that the channels of a block stay tied.
+    γ and the variances are log-normal, β and the means normal. e2cnn's batch norms hold one number per field,
+    so that the channels of a block stay tied.
     """
-    for module in model.modules():
-        if not isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            continue
-        shape = module.running_mean.shape
-        spread = torch.randn(4, *shape, generator=generator)
+    for norm in _batch_norms(model):
+        spread = sigma * torch.randn(4, *norm.running_mean.shape, generator=generator)
         with torch.no_grad():
-            module.weight.copy_(spread[0].exp())
-            module.bias.copy_(spread[1])
-            module.running_mean.copy_(0.5 * spread[2])
-            module.running_var.copy_(spread[3].exp())
+            norm.weight.copy_(spread[0].exp())
+            norm.bias.copy_(spread[1])
+            norm.running_mean.copy_(0.5 * spread[2])
+            norm.running_var.copy_(spread[3].exp())
+
+
+def measure_statistics(model: torch.nn.Module, images: torch.Tensor) -> None:
+    """Replace the running statistics of all batch norms by those of `images`, in place; γ and β stay."""
+    for norm in _batch_norms(model):
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches, here of one
+    model.train()
+    with torch.no_grad():
+        model(images)
+    model.eval()
+
+
+def _batch_norms(model: torch.nn.Module) -> list[torch.nn.Module]:
+    return [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
