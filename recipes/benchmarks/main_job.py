@@ -127,8 +127,8 @@ def quantization_table(groups: list[int]) -> Iterator[str]:
         "INT8 after equalization",
         "SQNR in dB of the simulated INT8 logits, 10 log10(Σ fp32² / Σ (fp32 − int8)²), per-tensor "
         "weights, random weights and images, mean over three seeds. The reference is the FP32 model "
-        "that is quantized; in brackets the one before equalization, which also counts what the high- "
-        "bias fold changed. The batch norms differ from field to field. *strong*: γ and the running "
+        "that is quantized; in brackets the one before equalization, which also counts what the "
+        "high-bias fold changed. The batch norms differ from field to field. *strong*: γ and the running "
         "variances are log-normal with σ = 1, β and the means normal, all random. *mild*: the same "
         "with half the σ. *measured*: γ and β as in *strong*, the running statistics measured on "
         "random images, so that they fit the network as they do after training.",
