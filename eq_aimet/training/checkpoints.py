@@ -87,9 +87,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = next(iter(str(error).splitlines()), "")
         raise data_error(
             path,
-            received=f"a file that can't be read ({type(error).__name__}: {str(error).splitlines()[0]})",
+            received=f"a file that can't be read ({type(error).__name__}: {reason})",
             expected="a checkpoint of an earlier run",
             remedy="Remove the run's folder to start anew.",
         ) from error

@@ -85,7 +85,9 @@ def terminal_table(rows: Sequence[TableRow], *, title: str | None = None) -> Tab
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="bold"
+    )
     for index, heading in enumerate(_HEADINGS):
         # "FP32 accuracy" on two lines, so that the table fits a terminal of 80 columns.
         first, _, second = heading.replace(" error", "").partition(" ")

@@ -1,0 +1,182 @@
+import errno
+import math
+import shutil
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from eq_aimet.errors import DataError, InvalidArgumentError
+from eq_aimet.training import ImageClassifier, best_weights, measure_accuracy, train_classifier
+from eq_aimet.training.datamodule import AugmentedDataset, EpochSampler
+
+EPOCHS = 4
+
+
+class TinyData(lightning.LightningDataModule):
+    """Random images whose label is the brighter half; the second half of the labels is wrong if `noisy`."""
+
+    def __init__(self, noisy=False):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        images = torch.rand(48, 3, 5, 5, generator=generator)
+        labels = (images.mean((1, 2, 3)) > 0.5).long()
+        self.train = TensorDataset(images[:32], 1 - labels[:32] if noisy else labels[:32])
+        self.valid = TensorDataset(images[32:], labels[32:])
+
+    def train_dataloader(self):
+        return DataLoader(
+            AugmentedDataset(self.train, seed=1), batch_size=8, sampler=EpochSampler(32, seed=1)
+        )
+
+    def val_dataloader(self):
+        return DataLoader(self.valid, batch_size=8)
+
+
+def classifier():
+    torch.manual_seed(5)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.3),  # its draws must not depend on what ran before
+        torch.nn.Flatten(),
+        torch.nn.Linear(36, 2),
+    )
+    return ImageClassifier(model, learning_rate=0.02, seed=1)
+
+
+def train(folder, *, stop_after=None, data=None, epochs=EPOCHS):
+    def on_epoch(record):
+        if record.epoch == stop_after:
+            raise KeyboardInterrupt
+
+    trained = classifier()
+    history = train_classifier(
+        trained, data or TinyData(), folder, epochs=epochs, on_epoch=on_epoch, progress=False
+    )
+    return trained, history
+
+
+def assert_equal(left, right):
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert torch.equal(value, right[name]), name
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, EPOCHS])
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path, stop_after):
+    whole, history = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", stop_after=stop_after)
+    torch.rand(7)  # another state of torch's own randomness
+    resumed, resumed_history = train(tmp_path / "parts")
+    assert_equal(whole.model.state_dict(), resumed.model.state_dict())
+    assert_equal(best_weights(tmp_path / "whole"), best_weights(tmp_path / "parts"))
+    assert resumed_history == history
+    assert [record.epoch for record in history] == [1, 2, 3, 4]
+
+
+def test_another_seed_trains_otherwise(tmp_path):
+    whole, _ = train(tmp_path / "whole")
+    other = classifier()
+    other.seed = 2
+    train_classifier(other, TinyData(), tmp_path / "other", epochs=EPOCHS, progress=False)
+    assert not torch.equal(whole.model[5].weight, other.model[5].weight)
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    whole, history = train(tmp_path)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again, again_history = train(tmp_path, stop_after=EPOCHS)
+    assert again_history == history
+    assert_equal(whole.model.state_dict(), again.model.state_dict())
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    assert sorted(before) == ["best.ckpt", "last.ckpt"]
+
+
+def test_the_best_weights_are_those_of_the_lowest_validation_loss(tmp_path):
+    # Wrong training labels: the validation loss rises, so that the first epoch is the best.
+    trained, history = train(tmp_path, data=TinyData(noisy=True))
+    best = min(history, key=lambda record: record.valid_loss)
+    assert best.epoch < EPOCHS
+    model = classifier().model
+    model.load_state_dict(best_weights(tmp_path))
+    images, labels = TinyData().valid.tensors
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(model.eval()(images), labels)
+        last = torch.nn.functional.cross_entropy(trained.model.eval()(images), labels)
+    assert math.isclose(loss, best.valid_loss, rel_tol=1e-5)
+    assert not math.isclose(last, best.valid_loss, rel_tol=1e-3)
+
+
+def test_the_best_epoch_is_remembered_where_the_folder_was_moved(tmp_path):
+    _, history = train(tmp_path / "whole", data=TinyData(noisy=True))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", stop_after=3, data=TinyData(noisy=True))
+    shutil.move(tmp_path / "parts", tmp_path / "moved")
+    train(tmp_path / "moved", data=TinyData(noisy=True))
+    assert min(history, key=lambda record: record.valid_loss).epoch < 3
+    assert_equal(best_weights(tmp_path / "whole"), best_weights(tmp_path / "moved"))
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_full_disk_leaves_the_older_checkpoints_whole(tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, stop_after=2)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full_disk(path, content):
+        with open(path, "wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full_disk)
+        with pytest.raises(DataError, match="no space left on the device"):
+            train(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    whole, _ = train(tmp_path / "whole")
+    resumed, _ = train(tmp_path)
+    assert_equal(whole.model.state_dict(), resumed.model.state_dict())
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_damaged_checkpoint_is_named(tmp_path, content):
+    train(tmp_path, epochs=1)
+    last = tmp_path / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-500] if content is None else content)
+    with pytest.raises(DataError, match=r"last\.ckpt.*can't be read.*Remove the run's folder to start anew"):
+        train(tmp_path)
+
+
+def test_checkpoints_that_would_execute_code_are_refused(tmp_path):
+    class Exploit:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    tmp_path.joinpath("run").mkdir()
+    torch.save({"state_dict": Exploit()}, tmp_path / "run" / "last.ckpt")
+    with pytest.raises(DataError, match="can't be read"):
+        train(tmp_path / "run")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_an_unknown_precision(tmp_path):
+    with pytest.raises(
+        InvalidArgumentError, match="`precision`: received '8'; expected one of '32', 'bf16', '16'"
+    ):
+        train_classifier(classifier(), TinyData(), tmp_path, epochs=1, precision="8")
+
+
+def test_nothing_is_said_on_the_terminal(tmp_path, capfd, caplog):
+    train(tmp_path, epochs=1)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+def test_accuracy_needs_a_batch():
+    with pytest.raises(InvalidArgumentError, match="`batches`: received none; expected at least one batch"):
+        measure_accuracy(torch.nn.Identity(), [])
