@@ -1,0 +1,167 @@
+"""An ONNX graph that can be edited: constants as arrays, who makes and who takes each value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+__all__ = ["Graph", "attributes"]
+
+# Up to this size constants of equal content are stored once; comparing larger ones is not worth it.
+_SHARED_BYTES = 4096
+
+
+class Graph:
+    """A view of an ONNX model that edits it in place.
+
+    Nodes may be added in any order: `finish` sorts them, drops what no output needs, and checks the model.
+
+    Args:
+        model: The model to edit.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.nodes: list[onnx.NodeProto] = list(model.graph.node)
+        self._constants: dict[str, np.ndarray] = {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+        }
+        self._shared = {
+            _content(array): name for name, array in self._constants.items() if array.nbytes <= _SHARED_BYTES
+        }
+        self._count = 0
+        self._shapes: dict[str, tuple[int, ...]] | None = None
+
+    @property
+    def constants(self) -> dict[str, np.ndarray]:
+        """The values of the initializers by name."""
+        return self._constants
+
+    def producers(self) -> dict[str, onnx.NodeProto]:
+        """Return the node that makes each value."""
+        return {output: node for node in self.nodes for output in node.output}
+
+    def consumers(self) -> dict[str, list[onnx.NodeProto]]:
+        """Return the nodes that take each value, once for each time they take it."""
+        takers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                takers.setdefault(name, []).append(node)
+        return takers
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Return the shape of a value of the model as it was read, `None` where it is not fixed."""
+        if self._shapes is None:
+            inferred = onnx.shape_inference.infer_shapes(self.model, data_prop=True).graph
+            self._shapes = {}
+            for value in (*inferred.value_info, *inferred.input, *inferred.output):
+                dims = value.type.tensor_type.shape.dim
+                if all(dim.HasField("dim_value") for dim in dims):
+                    self._shapes[value.name] = tuple(dim.dim_value for dim in dims)
+        return self._shapes.get(name)
+
+    def fresh(self) -> str:
+        """Return a name that no value has yet."""
+        self._count += 1
+        return f"eq{self._count}"
+
+    def constant(self, array: np.ndarray) -> str:
+        """Return the name of an initializer with this content, a new one unless there is one already."""
+        key = _content(array)
+        if array.nbytes > _SHARED_BYTES or key not in self._shared:
+            name = self.fresh()
+            self._constants[name] = array
+            self._shared[key] = name
+            return name
+        return self._shared[key]
+
+    def node(self, op_type: str, inputs: list[str], output: str | None = None, **options: Any) -> str:
+        """Add a node of one output and return the output's name."""
+        output = self.fresh() if output is None else output
+        self.nodes.append(helper.make_node(op_type, inputs, [output], **options))
+        return output
+
+    def remove(self, node: onnx.NodeProto) -> None:
+        """Take a node out; who took its output must get it from another."""
+        self.nodes = [other for other in self.nodes if other is not node]
+
+    def drop_constant(self, name: str) -> None:
+        """Take an initializer out, for a node that makes its value."""
+        array = self._constants.pop(name)
+        if self._shared.get(_content(array)) == name:
+            del self._shared[_content(array)]
+
+    def share_constants(self) -> None:
+        """Store constants of equal content once."""
+        aliases = {
+            name: self._shared[_content(array)]
+            for name, array in self._constants.items()
+            if array.nbytes <= _SHARED_BYTES
+        }
+        for node in self.nodes:
+            for position, name in enumerate(node.input):
+                node.input[position] = aliases.get(name, name)
+
+    def shorten_names(self) -> None:
+        """Give all values but the model's inputs and outputs short names, and nodes none."""
+        fixed = {value.name for value in (*self.model.graph.input, *self.model.graph.output)}
+        short: dict[str, str] = {"": ""}
+        for node in self.nodes:
+            node.name = ""
+            for names in (node.input, node.output):
+                for position, name in enumerate(names):
+                    if name not in fixed:
+                        names[position] = short.setdefault(name, f"v{len(short):x}")
+        self._constants = {
+            short.get(name, name): array for name, array in self._constants.items() if name in short
+        }
+
+    def finish(self) -> onnx.ModelProto:
+        """Write the edits into the model and return it.
+
+        Raises:
+            onnx.checker.ValidationError: If the edited model is no valid one.
+        """
+        graph = self.model.graph
+        nodes = self.sorted_nodes()
+        used = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
+        del graph.node[:], graph.initializer[:], graph.value_info[:]
+        graph.node.extend(nodes)
+        graph.initializer.extend(
+            numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+            for name, array in self._constants.items()
+            if name in used
+        )
+        onnx.checker.check_model(self.model)
+        return self.model
+
+    def sorted_nodes(self) -> list[onnx.NodeProto]:
+        """Return the nodes that an output needs, each behind those that it takes values from."""
+        producers = self.producers()
+        ordered: list[onnx.NodeProto] = []
+        done: set[int] = set()
+        stack = [(value.name, False) for value in reversed(self.model.graph.output)]
+        while stack:
+            name, is_ready = stack.pop()
+            node = producers.get(name)
+            if node is None or id(node) in done:
+                continue
+            if is_ready:
+                done.add(id(node))
+                ordered.append(node)
+            else:
+                stack.append((name, True))
+                stack.extend((taken, False) for taken in reversed(node.input))
+        return ordered
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """Return a node's attributes as plain values."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _content(array: np.ndarray) -> tuple[Any, ...]:
+    return (array.dtype.str, array.shape, array.tobytes())
