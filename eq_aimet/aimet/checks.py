@@ -161,8 +161,8 @@ def check_folds(folds: list[Fold], runs: Counter[torch.nn.Module], names: dict[t
             if runs[module] > 1:
                 raise EqualizationError(
                     f"`{names[module]}` runs {runs[module]} times in one forward pass, so AIMET can't fold "
-                    f"the batch norm `{names[fold.norm]}` into `{names[fold.layer]}`. Give each place a module "
-                    "of its own, for example with copy.deepcopy."
+                    f"the batch norm `{names[fold.norm]}` into `{names[fold.layer]}`. Give each place a "
+                    "module of its own, for example with copy.deepcopy."
                 )
 
 
