@@ -35,14 +35,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from eq_aimet.errors import EqAimetError, InvalidArgumentError
-from eq_aimet.training import Settings, quiet_libraries
+from eq_aimet.models.architecture import plan_architecture
+from eq_aimet.training import ResultsFolder, Settings, quiet_libraries
 
 if TYPE_CHECKING:
     import torch
 
-    from eq_aimet.training import EpochRecord, PatchDataModule, ResultsFolder, TableRow
+    from eq_aimet.training import EpochRecord, PatchDataModule, TableRow
 
-DEFAULT_IMAGES = (1536, 512, 512)  # of the synthetic set: train, valid, test
+DEFAULT_IMAGES = (3072, 512, 1024)  # of the synthetic set: train, valid, test
 ROTATED_IMAGES = 16  # test images on which the rotation errors are measured, of which the worst counts
 
 console = Console(highlight=False)
@@ -139,6 +140,7 @@ def main(
             precision=precision,
             seed=seed,
         )
+        plan_architecture(width=width, divisor=group, input_size=crop)  # refuses what no network can be
         if data is not None:
             settings = count_images(settings, given)
         run(settings, results, workers=workers, resume=resume)
@@ -155,18 +157,13 @@ def main(
 
 def run(settings: Settings, results: Path, *, workers: int, resume: bool) -> None:
     """Does the whole experiment: data, training, export, equalization, INT8, table."""
-    with console.status("loading torch, Lightning and AIMET"), quiet_libraries():
-        from eq_aimet.training import (
-            PatchDataModule,
-            ResultsFolder,
-            markdown_table,
-            plot_training,
-            terminal_table,
-        )
-
-        import_aimet()
-
+    # What is slow to import comes after what can be refused, so that a mistake shows at once.
     folder = ResultsFolder.open(results / settings.run_name, settings.to_dict(), resume=resume)
+    with console.status("loading Lightning and AIMET"), quiet_libraries():
+        import aimet_torch.quantsim  # noqa: F401
+
+        from eq_aimet.training import PatchDataModule, markdown_table, plot_training, terminal_table
+
     data = PatchDataModule(
         synthetic_folder(settings) if settings.data == "synthetic" else settings.data,
         batch_size=settings.batch_size,
@@ -354,11 +351,6 @@ def count_images(settings: Settings, limits: tuple[int | None, int | None, int |
         count if limit is None else min(limit, count) for count, limit in zip(counts, limits, strict=True)
     )
     return replace(settings, train_images=train_images, valid_images=valid_images, test_images=test_images)
-
-
-def import_aimet() -> None:
-    """Imports AIMET, which reports its version on the terminal if nobody keeps it from it."""
-    import aimet_torch.quantsim  # noqa: F401
 
 
 if __name__ == "__main__":

@@ -1,0 +1,220 @@
+import copy
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from eq_aimet import export_model
+from eq_aimet.data import PCamDataset, write_synthetic_pcam
+from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
+from eq_aimet.training import best_weights, measure_accuracy
+from eq_aimet.training.checkpoints import read_checkpoint
+
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "pcam_mnv2.py"
+CROP, GROUP, WIDTH = 33, 4, 0.25
+OPTIONS = (
+    f"--crop {CROP} --group {GROUP} --width {WIDTH} --epochs 3 --batch-size 8 --calibration-images 16 "
+    "--train-images 32 --valid-images 16 --test-images 24"
+).split()
+NAME = "pcam-32-16-24_crop33_both_c4-channel_width0.25_epochs3_batch8_lr0.005_per-tensor_seed0_calibration16"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "pcam"
+    return write_synthetic_pcam(folder, train=32, valid=16, test=24, progress=False)
+
+
+def start(*options):
+    # One thread: the machine's other work must not change the order of a sum, nor slow this down.
+    return subprocess.Popen(
+        [sys.executable, "-u", str(RECIPE), *map(str, options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    results = tmp_path_factory.mktemp("whole")
+    process = start(*OPTIONS, "--data", data, "--results", results)
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return results / NAME, output, errors
+
+
+@pytest.fixture(scope="module")
+def app():
+    spec = importlib.util.spec_from_file_location("pcam_mnv2", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    application.command()(module.main)
+    return application
+
+
+def rows_of(folder):
+    return {row["model"]: row for row in json.loads((folder / "table.json").read_text())}
+
+
+def test_the_results_are_complete(finished):
+    folder, output, errors = finished
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    of_each = {
+        f"{model}/{file}"
+        for model in ("conventional", "equivariant")
+        for file in ("best.ckpt", "last.ckpt", "model.safetensors")
+    }
+    assert files == of_each | {
+        "config.json",
+        "table.md",
+        "table.json",
+        "training.png",
+        "equivariant/equalization.txt",
+        "equivariant/equalization.json",
+    }
+    assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "equivariant" / "equalization.json").read_text())
+    assert "sink" in (folder / "equivariant" / "equalization.txt").read_text()
+    assert errors == ""  # no library's noise
+    assert not {"Tip", "WARNING", "INFO", "Warning"} & set(output.split())
+
+
+def test_the_table_is_consistent(finished):
+    folder, output, _ = finished
+    rows = rows_of(folder)
+    assert list(rows) == ["conventional", "equivariant"]
+    for row in rows.values():
+        assert row["drop"] == row["fp32_accuracy"] - row["int8_accuracy"]
+        # Accuracies of 24 test images.
+        for name in ("fp32_accuracy", "int8_accuracy"):
+            assert row[name] * 24 == pytest.approx(round(row[name] * 24), abs=1e-4)
+    assert rows["equivariant"]["int8_error_90"] == 0.0
+    assert rows["equivariant"]["fp32_error_90"] < 1e-10
+    assert rows["conventional"]["fp32_error_90"] > 1e-6
+    assert rows["conventional"]["int8_error_90"] > 0.0
+    assert rows["equivariant"]["parameters"] < rows["conventional"]["parameters"]
+    assert len((folder / "table.md").read_text().splitlines()) == 4
+    assert f"{rows['conventional']['parameters']:,}" in output
+
+
+def test_the_exported_weights_are_those_of_the_lowest_validation_loss(finished, data):
+    folder, _, _ = finished
+    records = read_checkpoint(folder / "equivariant" / "last.ckpt")["callbacks"]["History"]["records"]
+    best = min(records, key=lambda record: record["valid_loss"])
+    model = EquivariantMobileNetV2(width=WIDTH, group=GROUP, input_size=CROP)
+    model.load_state_dict(best_weights(folder / "equivariant"))
+    plain = export_model(model.eval(), dummy_input=torch.rand(1, 3, CROP, CROP))
+    plain.load_state_dict({name: torch.zeros_like(value) for name, value in plain.state_dict().items()})
+    plain.load_state_dict(load_file(folder / "equivariant" / "model.safetensors"))
+
+    valid = [PCamDataset(data, "valid", crop=CROP)[index] for index in range(16)]
+    images = torch.stack([image for image, _ in valid])
+    labels = torch.stack([label for _, label in valid])
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(plain(images), labels)
+    assert float(loss) == pytest.approx(best["valid_loss"], rel=1e-4)
+    others = [record["valid_loss"] for record in records if record != best]
+    assert all(float(loss) < other for other in others)
+
+
+def test_the_table_has_the_accuracy_of_the_exported_weights(finished, data):
+    folder, _, _ = finished
+    model = MobileNetV2(width=WIDTH, divisor=GROUP, input_size=CROP)
+    model.load_state_dict(best_weights(folder / "conventional"))
+    test = [PCamDataset(data, "test", crop=CROP)[index] for index in range(24)]
+    batches = [(image[None], label[None]) for image, label in test]
+    accuracy = measure_accuracy(copy.deepcopy(model).eval(), batches)
+    assert rows_of(folder)["conventional"]["fp32_accuracy"] == accuracy
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_an_uninterrupted_one(finished, data, tmp_path):
+    whole, _, _ = finished
+    options = [*OPTIONS, "--data", data, "--results", tmp_path]
+    process = start(*options)
+    for line in process.stdout:
+        if "epoch 1/3" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "Interrupted. All finished epochs are kept; to go on:" in errors
+    assert errors.rstrip().endswith("--resume")
+    assert not (tmp_path / NAME / "table.json").exists()
+
+    process = start(*options, "--resume")
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert "epoch 1/3" not in output.partition("equivariant")[0]
+    assert (tmp_path / NAME / "table.json").read_bytes() == (whole / "table.json").read_bytes()
+    for model in ("conventional", "equivariant"):
+        left, right = (
+            load_file(folder / NAME / model / "model.safetensors") for folder in (whole.parent, tmp_path)
+        )
+        assert left.keys() == right.keys()
+        assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_the_folder_of_another_configuration_is_not_overwritten(app, finished, data, tmp_path, resume):
+    folder = tmp_path / NAME
+    folder.mkdir()
+    config = json.loads((finished[0] / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "data": "/elsewhere/pcam"}))
+    result = CliRunner().invoke(app, [*OPTIONS, "--data", str(data), "--results", str(tmp_path), *resume])
+    assert result.exit_code == 1
+    assert "the results of another configuration (data '/elsewhere/pcam' instead of" in result.stderr
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+
+
+def test_a_finished_run_is_not_overwritten_without_resume(app, finished, data):
+    before = (finished[0] / "table.json").stat().st_mtime_ns
+    result = CliRunner().invoke(app, [*OPTIONS, "--data", str(data), "--results", str(finished[0].parent)])
+    assert result.exit_code == 1
+    assert "results of an earlier run of this configuration" in result.stderr
+    assert "Add --resume" in result.stderr
+    assert (finished[0] / "table.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("--width 0", "`--width`: received 0.0; expected a number above 0."),
+        ("--epochs 0", "`--epochs`: received 0; expected an integer of at least 1."),
+        ("--batch-size 0", "`--batch-size`: received 0;"),
+        ("--group 0", "`--group`: received 0;"),
+        ("--device abacus", "`--device`: received 'abacus'; expected one of cpu, cuda."),
+        ("--workers -1", "`--workers`: received -1; expected an integer of at least 0."),
+        ("--train-images 0", "`--train-images`: received 0;"),
+        ("--width 0.2 --group 8", "at least 0.5, at which the narrowest layer is one block of 8 channels"),
+        (
+            "--data /no/such/folder",
+            "`/no/such/folder`: received no such folder; expected the folder of PCam's files.",
+        ),
+    ],
+)
+def test_bad_options_are_one_clear_line_before_anything_is_written(app, tmp_path, options, text):
+    result = CliRunner().invoke(app, [*options.split(), "--results", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert text in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_option_is_typers_error(app):
+    result = CliRunner().invoke(app, ["--wdith", "1"])
+    assert result.exit_code == 2
+    assert "--wdith" in result.stderr
