@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from eq_aimet.adapters.e2cnn import ChannelwiseR2Conv, enn
+from eq_aimet.adapters.masks import circular_mask
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
 
@@ -233,3 +234,14 @@ def test_unknown_names_are_refused():
 
     with pytest.raises(AttributeError, match="has no attribute 'ResNet'"):
         _ = eq_aimet.models.ResNet
+
+
+@pytest.mark.parametrize("make", [MobileNetV2, EquivariantMobileNetV2])
+def test_the_last_feature_map_is_masked_before_it_is_pooled(make):
+    network = make(width=0.5, input_size=33)  # the last grid is 5×5
+    seen = []
+    network.pool.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    network(torch.rand(2, 3, 33, 33))
+    pooled = getattr(seen[0], "tensor", seen[0])
+    assert pooled.shape[2:] == (5, 5)
+    assert torch.equal(pooled.abs().sum((0, 1)) > 0, circular_mask(5)[0, 0] > 0)
