@@ -17,6 +17,7 @@ from eq_aimet import (
     plugin_manager,
     tag_blocks,
 )
+from eq_aimet.aimet.snapshot import Snapshot
 from eq_aimet.errors import EqualizationError, InvalidArgumentError
 from eq_aimet.symmetry import equivariance_error, is_symmetric, stored_blocks
 
@@ -461,6 +462,16 @@ def test_a_failure_midway_leaves_the_model_as_it_was(plugin):
     equalize_equivariant(model, dummy_input=IMAGE)
     equalize_equivariant(before, dummy_input=IMAGE)
     assert same(weights(model), weights(before))
+
+
+def test_a_snapshot_brings_back_storage_that_was_exchanged():
+    """As AIMET does on a GPU, where it moves the model to the CPU and back."""
+    model = Network()
+    snapshot, pointer, state = Snapshot(model), model.stem[0].weight.data_ptr(), weights(model)
+    model.stem[0].weight.data = torch.zeros_like(model.stem[0].weight)
+    snapshot.restore()
+    assert model.stem[0].weight.data_ptr() == pointer
+    assert same(weights(model), state)
 
 
 def test_report_spans_the_scales():

@@ -195,7 +195,7 @@ def test_plugin_is_asked_once_with_the_model():
     fold_all_batch_norms(model.module, None, dummy_input=IMAGE)
     plugin_manager().register(listener)
     try:
-        with equivariant_hooks():
+        with equivariant_hooks(), equivariant_hooks():
             cle.CrossLayerScaling.scale_model(model, dummy_input=IMAGE)
             # Without a model at hand the plugins are not asked.
             cle.CrossLayerScaling().scale_cls_sets([])
