@@ -1,0 +1,197 @@
+"""What `equalize_equivariant` refuses, and that the model is then as it was."""
+
+import copy
+
+import pytest
+import torch
+from block_networks import Network, convolution, norm, same, weights
+from torch import nn
+
+from eq_aimet import EqAimetError, equalize_equivariant, hookimpl, plugin_manager
+from eq_aimet.aimet.snapshot import Snapshot
+from eq_aimet.errors import EqualizationError, InvalidArgumentError
+from eq_aimet.symmetry import stored_blocks
+
+IMAGE = torch.randn(2, 3, 17, 17, generator=torch.Generator().manual_seed(1))
+
+
+def refused(error, model, text, **arguments):
+    before = weights(model)
+    arguments = arguments or {"dummy_input": IMAGE}
+    with pytest.raises(error, match=text) as caught:
+        equalize_equivariant(model, **arguments)
+    assert isinstance(caught.value, EqAimetError)
+    after = model.state_dict()
+    assert all(
+        torch.equal(
+            before[name],
+            after[name],
+        )
+        or torch.isnan(before[name]).any()
+        for name in before
+    )
+
+
+def test_refuses_what_is_no_module():
+    with pytest.raises(InvalidArgumentError, match=r"`model`: received str; expected a torch\.nn\.Module"):
+        equalize_equivariant("model", dummy_input=IMAGE)
+
+
+def test_refuses_an_unknown_mode():
+    refused(
+        InvalidArgumentError,
+        Network(),
+        "`high_bias_fold`: received 'none'; expected 'unpadded', 'all' or 'off'",
+        dummy_input=IMAGE,
+        high_bias_fold="none",
+    )
+
+
+def test_refuses_an_equivariant_model():
+    model = Network()
+    model.last[1] = type("R2Conv", (nn.Identity,), {"__module__": "e2cnn.nn.modules.r2_conv"})()
+    refused(EqualizationError, model, r"`last\.1` is a R2Conv of e2cnn.*export_model")
+
+
+def test_refuses_a_simulation():
+    model = Network()
+    mixin = type("BaseQuantizationMixin", (), {})
+    model.last[2] = type("QuantizedReLU", (nn.ReLU, mixin), {})()
+    refused(EqualizationError, model, r"`last\.2` is a QuantizedReLU.*Equalize the model first")
+
+
+def test_refuses_a_model_without_blocks():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1))
+    refused(EqualizationError, model, "No layer of this Sequential carries rotation blocks.*`export_model`")
+
+
+def test_refuses_blocks_that_do_not_add_up():
+    model = Network()
+    model.last[0].eq_aimet_blocks = stored_blocks(model.stem[0])
+    refused(
+        EqualizationError, model, r"The blocks of `last\.0` add up to 3 input channels, but Conv2d.*has 12"
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_refuses_weights_that_are_not_finite(value):
+    model = Network()
+    with torch.no_grad():
+        model.last[0].weight[0, 0] = value
+    refused(EqualizationError, model, r"`last\.0\.weight` is not finite everywhere")
+
+
+def test_refuses_a_batch_norm_without_statistics():
+    model = Network()
+    model.last[1] = nn.BatchNorm2d(16, track_running_stats=False)
+    refused(EqualizationError, model, r"The batch norm `last\.1` has no running statistics")
+
+
+def test_refuses_a_parametrized_weight():
+    model = Network()
+    torch.nn.utils.parametrizations.weight_norm(model.last[0])
+    refused(EqualizationError, model, r"The weight of `last\.0` is computed from other parameters")
+
+
+def test_refuses_a_model_without_values():
+    model = Network().to("meta")
+    with pytest.raises(EqualizationError, match=r"on the meta device and has no values"):
+        equalize_equivariant(model, dummy_input=IMAGE)
+
+
+class FoldedTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.twice, self.first, self.second = convolution(2, 2), norm(2), norm(2)
+
+    def forward(self, x):
+        return self.second(self.twice(self.first(self.twice(x))))
+
+
+def test_refuses_a_batch_norm_after_a_layer_that_runs_twice():
+    refused(
+        EqualizationError,
+        FoldedTwice(),
+        r"`twice` runs 2 times in one forward pass, so AIMET can't fold the batch norm `\w+` into `twice`",
+        dummy_input=torch.randn(1, 8, 5, 5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"high_bias_fold": "off"}, "`dummy_input`: received None; expected an input of the model"),
+        (
+            {"dummy_input": torch.randn(2, 5, 17, 17)},
+            r"received a tensor \(2, 5, 17, 17\) of torch.float32 on cpu",
+        ),
+        ({"dummy_input": IMAGE.double()}, r"of torch.float64 on cpu.*forward pass failed: RuntimeError"),
+        ({"dummy_input": IMAGE.to("meta")}, r"on meta; expected an input"),
+        ({"dummy_input": (IMAGE, IMAGE)}, r"received tuple of a tensor"),
+        ({"input_shapes": (1, 4, 17, 17)}, r"`input_shapes`: received shapes \(1, 4, 17, 17\)"),
+    ],
+)
+def test_refuses_an_input_that_does_not_fit(arguments, text):
+    refused(InvalidArgumentError, Network(), text, **arguments)
+
+
+# Failures midway.
+
+
+class FailsAtSets:
+    @hookimpl
+    def eq_aimet_cls_sets(self, model, cls_sets):
+        raise ZeroDivisionError("plugin")
+
+
+class FailsAtTheEnd:
+    @hookimpl
+    def eq_aimet_equalized(self, model, report):
+        raise ZeroDivisionError("plugin")
+
+
+class Interrupts:
+    @hookimpl
+    def eq_aimet_equalized(self, model, report):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("plugin", [FailsAtSets(), FailsAtTheEnd(), Interrupts()])
+def test_a_failure_midway_leaves_the_model_as_it_was(plugin):
+    model = Network("field").train()
+    model.last.add_module("unfolded", norm(4))  # a batch norm after ReLU, which AIMET rewrites in place
+    before, state = copy.deepcopy(model), weights(model)
+    modules = list(model.named_modules())
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+    plugin_manager().register(plugin)
+    try:
+        with pytest.raises((ZeroDivisionError, KeyboardInterrupt)):
+            equalize_equivariant(model, dummy_input=IMAGE)
+    finally:
+        plugin_manager().unregister(plugin)
+    assert list(model.named_modules()) == modules
+    now = dict(model.named_parameters()) | dict(model.named_buffers())
+    assert now.keys() == tensors.keys()
+    assert all(now[name] is tensors[name] for name in now)
+    assert {name: tensor.data_ptr() for name, tensor in now.items()} == pointers
+    assert same(weights(model), state)
+    for (_, module), (_, twin) in zip(model.named_modules(), before.named_modules(), strict=True):
+        assert vars(module).keys() == vars(twin).keys()
+        assert module.training == twin.training
+        assert len(module._forward_hooks) == 0
+    assert model.last.unfolded.track_running_stats
+    # It is still whole: the same call without the plugin goes through.
+    equalize_equivariant(model, dummy_input=IMAGE)
+    equalize_equivariant(before, dummy_input=IMAGE)
+    assert same(weights(model), weights(before))
+
+
+def test_a_snapshot_brings_back_storage_that_was_exchanged():
+    """As AIMET does on a GPU, where it moves the model to the CPU and back."""
+    model = Network()
+    snapshot, pointer, state = Snapshot(model), model.stem[0].weight.data_ptr(), weights(model)
+    model.stem[0].weight.data = torch.zeros_like(model.stem[0].weight)
+    snapshot.restore()
+    assert model.stem[0].weight.data_ptr() == pointer
+    assert same(weights(model), state)
