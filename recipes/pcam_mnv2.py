@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich import get_console
 from rich.markup import escape
 
 from eq_aimet.errors import EqAimetError, InvalidArgumentError
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 DEFAULT_IMAGES = (3072, 512, 1024)  # of the synthetic set: train, valid, test
 ROTATED_IMAGES = 16  # test images on which the rotation errors are measured, of which the worst counts
 
-console = Console(highlight=False)
+console = get_console()  # Lightning's progress bar uses it too, so that the two don't mix
 
 
 def main(
@@ -174,8 +174,8 @@ def run(settings: Settings, results: Path, *, workers: int, resume: bool) -> Non
         pin_memory=settings.device == "cuda",
     )
     counts = f"{len(data.train)} training, {len(data.valid)} validation and {len(data.test)} test images"
-    show("data", f"{settings.data}: {counts}")
-    show("results", str(folder.path))
+    say(f"[bold]data[/]     {escape(settings.data)}: {counts}")
+    say(f"[bold]results[/]  {escape(str(folder.path))}")
 
     rows: list[TableRow] = []
     histories: dict[str, tuple[EpochRecord, ...]] = {}
@@ -190,9 +190,7 @@ def run(settings: Settings, results: Path, *, workers: int, resume: bool) -> Non
     folder.write_bytes("training.png", plot_training(histories, title=title))
     console.print()
     console.print(terminal_table(rows, title=title))
-    console.print(
-        "error: largest change of the logits under a turn, relative to the largest logit", style="dim"
-    )
+    say("[dim]90°, 45°: largest change of the logits under such turns, relative to the largest logit[/]")
 
 
 def train(
@@ -206,10 +204,10 @@ def train(
     torch.manual_seed(settings.seed)  # the initial weights
     model = build_model(name, settings)
     parameters = count_parameters(model)
-    console.print(f"\n[bold]{name}[/]  {parameters:,} parameters; loss and accuracy:")
+    say(f"\n[bold]{name}[/]  {parameters:,} parameters; loss and accuracy:")
 
     def show_epoch(record: EpochRecord) -> None:
-        console.print(
+        say(
             f"  epoch {record.epoch:>{len(str(settings.epochs))}}/{settings.epochs}"
             f"   training {record.train_loss:.3f} {record.train_accuracy:6.1%}"
             f"   validation {record.valid_loss:.3f} {record.valid_accuracy:6.1%}"
@@ -227,7 +225,7 @@ def train(
     )
     model.load_state_dict(best_weights(folder.path))
     best = min(history, key=lambda record: record.valid_loss)
-    console.print(f"  the weights of epoch {best.epoch} are kept: validation loss {best.valid_loss:.3f}")
+    say(f"  the weights of epoch {best.epoch} are kept: validation loss {best.valid_loss:.3f}")
     return model.to(settings.device).eval(), history
 
 
@@ -284,7 +282,7 @@ def quantize_and_measure(
         # In float64: in float32 the order of summation alone flips a few roundings.
         int8_error_90 = equivariance_error(sim.model, rotated, elements=[90, 180, 270]).worst
         int8_error_45 = equivariance_error(sim.model, rotated, elements=[45]).worst
-    console.print(f"  test accuracy  FP32 {fp32_accuracy:.1%}  INT8 {int8_accuracy:.1%}")
+    say(f"  test accuracy  FP32 {fp32_accuracy:.1%}  INT8 {int8_accuracy:.1%}")
     return TableRow(
         name,
         count_parameters(model),
@@ -321,9 +319,9 @@ def build_model(name: str, settings: Settings) -> torch.nn.Module:
         return MobileNetV2(width=settings.width, divisor=settings.group, input_size=settings.crop)
 
 
-def show(heading: str, text: str) -> None:
-    """Prints a line under a bold heading."""
-    console.print(f"[bold]{heading:<8}[/] {escape(text)}", soft_wrap=True)
+def say(text: str) -> None:
+    """Prints a line, above the progress bar if there is one."""
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def count_parameters(model: torch.nn.Module) -> int:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from eq_aimet.data.atomic import data_error, whole_files
 
-__all__ = ["BEST", "LAST", "BestAndLastCheckpoint", "WholeCheckpointIO", "read_checkpoint"]
+__all__ = ["BEST", "LAST", "BestCheckpoint", "LastCheckpoint", "WholeCheckpointIO", "read_checkpoint"]
 
 BEST = "best.ckpt"
 LAST = "last.ckpt"
@@ -41,13 +42,13 @@ class WholeCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
-class BestAndLastCheckpoint(ModelCheckpoint):
-    """Keeps `best.ckpt`, of the lowest validation loss, and `last.ckpt`, of the last finished epoch.
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `best.ckpt`, of the epoch of the lowest validation loss.
 
     Unlike Lightning's own, it remembers the lowest loss after its folder was moved.
 
     Args:
-        folder: where the two files are kept.
+        folder: where the file is kept.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,25 +58,53 @@ class BestAndLastCheckpoint(ModelCheckpoint):
             monitor="valid_loss",
             mode="min",
             save_top_k=1,
-            save_last=True,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes a checkpoint's state in place of its own, with the files where they are now."""
+        """Takes a checkpoint's state in place of its own, with the file where it is now."""
         best = str(Path(str(self.dirpath)) / BEST)
-        scores = dict.fromkeys([best] if state_dict["best_k_models"] else [], state_dict["best_model_score"])
         super().load_state_dict(
             {
                 **state_dict,
                 "dirpath": self.dirpath,
-                "best_k_models": scores,
+                "best_k_models": {best: state_dict["best_model_score"]},
                 "best_model_path": best,
                 "kth_best_model_path": best,
-                "last_model_path": str(Path(str(self.dirpath)) / LAST),
             }
         )
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps `last.ckpt`, of the last finished epoch.
+
+    Lightning's `save_last` saves improvements only, so that all epochs since the best one would be lost.
+    To be placed after the callbacks whose state it shall keep.
+
+    Args:
+        folder: where the file is kept.
+        on_saved: called after each epoch, once the file is whole.
+    """
+
+    def __init__(self, folder: Path, on_saved: Callable[[], None] | None = None) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename=Path(LAST).stem,
+            save_top_k=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        self._on_saved = on_saved
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Saves the epoch's checkpoint."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._on_saved is not None:
+            self._on_saved()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keeps its own state: the file is overwritten at each epoch, wherever it was."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -10,19 +10,21 @@ from pathlib import Path
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.training.checkpoints import (
     BEST,
     LAST,
-    BestAndLastCheckpoint,
+    BestCheckpoint,
+    LastCheckpoint,
     WholeCheckpointIO,
     read_checkpoint,
 )
 from eq_aimet.training.classifier import ImageClassifier
 from eq_aimet.training.history import EpochRecord, History
+from eq_aimet.training.progress import EpochProgressBar
 from eq_aimet.training.quiet import quiet_libraries
 
 __all__ = ["best_weights", "train_classifier"]
@@ -55,7 +57,7 @@ def train_classifier(
         epochs: the number of epochs, those before an interruption included.
         device: "cpu" or "cuda".
         precision: "32", "bf16" or "16".
-        on_epoch: called with the record of each epoch that is trained now.
+        on_epoch: called with the record of each epoch that is trained now, when its checkpoints are saved.
         progress: whether to show a progress bar.
 
     Raises:
@@ -71,7 +73,7 @@ def train_classifier(
             remedy="Take '32' on a CPU.",
         )
     folder = Path(folder)
-    history = History(on_epoch)
+    history = History()
     last = folder / LAST
     if last.exists():
         checkpoint = read_checkpoint(last)
@@ -79,9 +81,14 @@ def train_classifier(
         if len(history.records) >= epochs:
             classifier.load_state_dict(checkpoint["state_dict"])
             return history.records
-    callbacks: list[Callback] = [history, BestAndLastCheckpoint(folder)]
+
+    def report() -> None:
+        if on_epoch is not None:
+            on_epoch(history.records[-1])
+
+    callbacks: list[Callback] = [history, BestCheckpoint(folder), LastCheckpoint(folder, report)]
     if progress:
-        callbacks.append(RichProgressBar(leave=False))
+        callbacks.append(EpochProgressBar())
     with quiet_libraries(), _deterministic_cudnn():
         trainer = lightning.Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",

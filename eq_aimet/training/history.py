@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,15 +31,10 @@ class EpochRecord:
 
 
 class History(Callback):
-    """Keeps an `EpochRecord` of each finished epoch, across interruptions.
+    """Keeps an `EpochRecord` of each finished epoch, across interruptions."""
 
-    Args:
-        on_epoch: called with each new record.
-    """
-
-    def __init__(self, on_epoch: Callable[[EpochRecord], None] | None = None) -> None:
+    def __init__(self) -> None:
         self._records: dict[int, EpochRecord] = {}
-        self._on_epoch = on_epoch
 
     @property
     def records(self) -> tuple[EpochRecord, ...]:
@@ -58,8 +52,6 @@ class History(Callback):
             valid_accuracy=float(metrics["valid_accuracy"]),
         )
         self._records[record.epoch] = record
-        if self._on_epoch is not None:
-            self._on_epoch(record)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the records as plain values for a checkpoint."""

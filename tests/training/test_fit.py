@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from eq_aimet.errors import DataError, InvalidArgumentError
 from eq_aimet.training import ImageClassifier, best_weights, measure_accuracy, train_classifier
+from eq_aimet.training.checkpoints import read_checkpoint
 from eq_aimet.training.datamodule import AugmentedDataset, EpochSampler
 
 EPOCHS = 4
@@ -77,6 +78,46 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path, stop_aft
     assert_equal(best_weights(tmp_path / "whole"), best_weights(tmp_path / "parts"))
     assert resumed_history == history
     assert [record.epoch for record in history] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("batch", [0, 2])
+def test_an_interruption_amid_an_epoch_loses_that_epoch_only(tmp_path, batch):
+    whole, history = train(tmp_path / "whole")
+    stopped = classifier()
+    step = stopped.training_step
+
+    def interrupted_step(data, batch_idx):
+        if (stopped.current_epoch, batch_idx) == (2, batch):
+            raise KeyboardInterrupt
+        return step(data, batch_idx)
+
+    stopped.training_step = interrupted_step
+    with pytest.raises(KeyboardInterrupt):
+        train_classifier(stopped, TinyData(), tmp_path / "parts", epochs=EPOCHS, progress=False)
+    seen = []
+    resumed = classifier()
+    resumed_history = train_classifier(
+        resumed, TinyData(), tmp_path / "parts", epochs=EPOCHS, progress=False, on_epoch=seen.append
+    )
+    assert [record.epoch for record in seen] == [3, 4]
+    assert resumed_history == history
+    assert_equal(whole.model.state_dict(), resumed.model.state_dict())
+
+
+def test_an_epoch_is_reported_once_it_is_saved(tmp_path):
+    saved = []
+
+    def on_epoch(record):
+        saved.append(
+            (record.epoch, len(read_checkpoint(tmp_path / "last.ckpt")["callbacks"]["History"]["records"]))
+        )
+
+    data = TinyData(noisy=True)
+    history = train_classifier(classifier(), data, tmp_path, epochs=EPOCHS, on_epoch=on_epoch, progress=False)
+    assert history[-1].valid_loss > min(
+        record.valid_loss for record in history
+    )  # no new best.ckpt at the end
+    assert saved == [(1, 1), (2, 2), (3, 3), (4, 4)]
 
 
 def test_another_seed_trains_otherwise(tmp_path):
