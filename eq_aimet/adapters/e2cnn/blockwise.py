@@ -13,8 +13,6 @@ from eq_aimet.symmetry.orbits import asymmetry, symmetrize
 
 __all__ = ["blockwise_layer", "change_of_basis"]
 
-_ROUNDING = 1e-5  # weights of one orbit that differ by less do so by rounding
-
 
 def blockwise_layer(
     module: Any, matrices: Sequence[torch.Tensor], offsets: Sequence[torch.Tensor] | None, like: torch.Tensor
@@ -46,8 +44,8 @@ def blockwise_layer(
         if offsets is not None:
             layer.bias.copy_(torch.cat(list(offsets)))
     tag_with_types(layer, module.in_type, module.out_type)
-    if 0.0 < asymmetry(layer) < _ROUNDING:
-        symmetrize(layer)
+    if asymmetry(layer) > 0.0:
+        symmetrize(layer)  # the products of the matrices round
     return layer
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-
 from e2cnn.group import Representation
 from e2cnn.gspaces import GSpace
 from e2cnn.nn import FieldType
 
+from eq_aimet.symmetry.actions import has_action
 from eq_aimet.symmetry.blocks import Action, LayerBlocks, tag_blocks
 
 __all__ = ["describe_layer", "field_sizes", "tag_with_types"]
+
+logger = logging.getLogger(__name__)
 
 _MAP_SIZE = 5  # of the index map on which a group element's turn of the grid is recognised
 
@@ -44,9 +46,22 @@ def describe_layer(in_type: FieldType, out_type: FieldType, *, kernel_size: int 
 def tag_with_types(
     layer: torch.nn.Module, in_type: FieldType, out_type: FieldType, *, kernel_size: int = 1
 ) -> torch.nn.Module:
-    """Put the blocks of its field types on a fresh plain layer, and return this layer."""
+    """Put the blocks of its field types on a fresh plain layer, and return this layer.
+
+    It gets those actions that its weights have. e2cnn has two faults by which they miss some: it takes spaces for equal
+    that differ in their mirror axis alone, and reuses the filters of the one for the other; and it mirrors the stencils
+    of `R2Diffop` along the perpendicular axis.
+    """
     blocks = describe_layer(in_type, out_type, kernel_size=kernel_size)
-    tag_blocks(layer, blocks.blocks_in, blocks.blocks_out, actions=blocks.actions)
+    actions = tuple(action for action in blocks.actions if has_action(layer, action))
+    if len(actions) < len(blocks.actions):
+        logger.warning(
+            "A %s over %s is not symmetric under %s, which its types declare; it carries the other actions only.",
+            type(layer).__name__,
+            in_type.gspace.name,
+            ", ".join(str(action) for action in blocks.actions if action not in actions),
+        )
+    tag_blocks(layer, blocks.blocks_in, blocks.blocks_out, actions=actions)
     return layer
 
 

@@ -13,11 +13,9 @@ from e2cnn import nn as enn
 from eq_aimet.adapters.e2cnn.blockwise import blockwise_layer
 from eq_aimet.adapters.e2cnn.fields import field_sizes, tag_with_types
 from eq_aimet.errors import ExportError
-from eq_aimet.symmetry.orbits import asymmetry, symmetrize
 
 __all__ = [
     "convolution",
-    "differential_operator",
     "gaussian_blur",
     "generic_batch_norm",
     "induced_norm_batch_norm",
@@ -26,20 +24,10 @@ __all__ = [
     "transposed_convolution",
 ]
 
-
 def convolution(module: enn.R2Conv | enn.R2Diffop) -> torch.nn.Module:
     """Return the `Conv2d` of an `R2Conv` or `R2Diffop`."""
     layer = _convolve(torch.nn.Conv2d, module, padding_mode=module.padding_mode)
     return tag_with_types(layer, module.in_type, module.out_type, kernel_size=module.kernel_size)
-
-
-def differential_operator(module: enn.R2Diffop) -> torch.nn.Module:
-    """Return the `Conv2d` of an `R2Diffop`."""
-    layer = convolution(module)
-    # e2cnn solves for the stencils numerically: weights of one orbit agree up to rounding.
-    if 0.0 < asymmetry(layer) < 1e-5:
-        symmetrize(layer)
-    return layer
 
 
 def transposed_convolution(module: enn.R2ConvTransposed) -> torch.nn.Module:

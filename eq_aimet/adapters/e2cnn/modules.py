@@ -121,7 +121,7 @@ CONVERTERS: dict[type, Callable[[Any], torch.nn.Module]] = {
     enn.R2Conv: layers.convolution,
     ChannelwiseR2Conv: _channelwise_convolution,
     enn.R2ConvTransposed: layers.transposed_convolution,
-    enn.R2Diffop: layers.differential_operator,
+    enn.R2Diffop: layers.convolution,
     enn.R2Upsampling: _upsampling,
     enn.InnerBatchNorm: layers.inner_batch_norm,
     enn.NormBatchNorm: layers.norm_batch_norm,

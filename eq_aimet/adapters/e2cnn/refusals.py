@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import e2cnn
+import torch
 from e2cnn.nn import FieldType
 
 from eq_aimet.errors import ExportError, InvalidArgumentError
 
 __all__ = ["data_dependent", "fixed_batch_size", "shared_in_place", "tracing_error", "wrong_type"]
+
+_FOREIGN = tuple(str(Path(file).parent) for file in (torch.__file__, e2cnn.__file__, __file__))
 
 
 def data_dependent(what: str) -> ExportError:
@@ -66,7 +71,6 @@ def tracing_error(error: Exception, inputs: Sequence[Any]) -> Exception:
 
 def _place(frames: traceback.StackSummary | list[traceback.FrameSummary]) -> str:
     """Return the innermost line that is neither torch's, e2cnn's nor this package's tracer's."""
-    foreign = ("/eq_aimet/adapters/", "/torch/", "/e2cnn/")
-    users = [frame for frame in frames if not any(part in frame.filename for part in foreign)]
+    users = [frame for frame in frames if not frame.filename.startswith(_FOREIGN)]
     frame = (users or list(frames))[-1]
     return f"{frame.filename}, line {frame.lineno}, in {frame.name}: `{frame.line}`"
