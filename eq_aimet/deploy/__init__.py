@@ -1,1 +1,1 @@
-"""Exported files: compact storage, operators that run in integers, verification. Needs ONNX and its runtime only."""
+"""ONNX files for devices: orbit storage, integer arithmetic, verification. Needs no AIMET."""

@@ -60,8 +60,8 @@ def written_whole(target: Path) -> Iterator[Path]:
             os.replace(file, target.parent / file.name)
     except OSError as error:
         raise DataError(
-            f"`{target}`: could not be written ({error.strerror or error}); nothing of it was left behind and an "
-            "older file is as it was. Free some space or choose another folder."
+            f"`{target}`: could not be written ({error.strerror or error}); nothing of it was left behind "
+            "and an older file is as it was. Free some space or choose another folder."
         ) from error
     finally:
         if folder is not None:

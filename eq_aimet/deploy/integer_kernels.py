@@ -1,9 +1,9 @@
 """The runtime's integer arithmetic in numpy: what a quantized operator computes, bit for bit.
 
-Accumulation is exact, so it needs no order; what has to be followed is how the sum is brought to the output's scale.
-onnxruntime's kernels multiply it by one float32 factor, round to nearest even, add the zero point and clamp.
-The float32 operations below are those of its kernels on x86 with AVX2 and FMA, found by comparing all pairs of
-inputs under random scales.
+Accumulation is exact, so it needs no order; what has to be followed is how the sum is brought to the
+output's scale. onnxruntime's kernels multiply it by one float32 factor, round to nearest even, add the zero
+point and clamp. The float32 operations below are those of its kernels on x86 with AVX2 and FMA, found by
+comparing all pairs of inputs under random scales.
 """
 
 from __future__ import annotations

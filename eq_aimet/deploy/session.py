@@ -33,8 +33,24 @@ PRECISE_OPTION = "session.x64quantprecision"
 
 # Float operators that add up numbers, so that their result depends on the order.
 _SUMMING = frozenset(
-    "AveragePool Conv ConvTranspose FusedConv FusedGemm FusedMatMul Gemm GlobalAveragePool "
-    "InstanceNormalization LayerNormalization MatMul ReduceL1 ReduceL2 ReduceMean ReduceSum Einsum".split()
+    [
+        "AveragePool",
+        "Conv",
+        "ConvTranspose",
+        "FusedConv",
+        "FusedGemm",
+        "FusedMatMul",
+        "Gemm",
+        "GlobalAveragePool",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "MatMul",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceMean",
+        "ReduceSum",
+        "Einsum",
+    ]
 )
 _TO_INTEGER = frozenset(["QuantizeLinear", "DynamicQuantizeLinear"])
 _CROSSING = _TO_INTEGER | {"DequantizeLinear", "Cast"}
@@ -188,7 +204,7 @@ def operators_run(path: str | os.PathLike[str]) -> tuple[OperatorCount, ...]:
     for node in graph.node:
         if node.op_type in _CROSSING:
             arithmetic = "crossing"
-        elif node.op_type.startswith(("QLinear", "QGemm")) or node.input and node.input[0] in integers:
+        elif node.op_type.startswith(("QLinear", "QGemm")) or (node.input and node.input[0] in integers):
             arithmetic = "integer"
         else:
             arithmetic = "float"

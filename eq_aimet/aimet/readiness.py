@@ -1,0 +1,130 @@
+"""What a simulation must be before it is deployed: encodings computed and tied, weights symmetric."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from aimet_torch.nn import BaseQuantizationMixin
+from aimet_torch.quantization.affine import AffineQuantizerBase, GroupedBlockQuantizeDequantize
+from aimet_torch.quantization.base import QuantizerBase
+from aimet_torch.quantsim import QuantizationSimModel
+
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.plugins import layer_blocks
+from eq_aimet.symmetry.blocks import LayerBlocks
+from eq_aimet.symmetry.orbits import orbit_spreads, weight_orbits
+
+__all__ = ["check_encodings", "check_symmetric", "check_tied", "integer_weight", "refuse_blockwise"]
+
+
+def check_encodings(sim: Any) -> None:
+    """Check that `sim` is AIMET's and has its encodings.
+
+    Raises:
+        InvalidArgumentError: If it isn't, or a quantizer has no encoding yet.
+    """
+    if not isinstance(sim, QuantizationSimModel):
+        raise InvalidArgumentError(
+            "sim",
+            received=f"a {type(sim).__name__}",
+            expected="AIMET's QuantizationSimModel",
+            remedy="Build it with `QuantizationSimModel(model, dummy_input=x)`; don't pass its `.model`.",
+        )
+    for name, module in sim.model.named_modules():
+        if isinstance(module, QuantizerBase) and not module.is_initialized():
+            raise InvalidArgumentError(
+                "sim",
+                received=f"no encoding of {name}",
+                expected="encodings that are computed",
+                remedy="Call `sim.compute_encodings(forward)` first.",
+            )
+
+
+def integer_weight(weight: torch.Tensor, quantizer: AffineQuantizerBase) -> torch.Tensor:
+    """Return the integers that the device stores, of the weight's shape, in its floating-point type."""
+    with torch.no_grad():
+        integers = torch.round(weight / quantizer.get_scale() - quantizer.get_offset())
+        return integers.clamp(quantizer.qmin, quantizer.qmax)
+
+
+def check_tied(sim: QuantizationSimModel) -> None:
+    """Check that all output channels of a block have one weight encoding.
+
+    Raises:
+        InvalidArgumentError: If those of a layer differ within a block.
+    """
+    for name, _, blocks, quantizer in _quantized_layers(sim):
+        scales = quantizer.get_scale().detach().flatten()
+        if len(scales) == 1:
+            continue
+        refuse_blockwise(f"{name}.weight", quantizer)
+        spread = _largest_spread(scales, blocks.blocks_out)
+        if spread > 0:
+            raise InvalidArgumentError(
+                "sim",
+                received=f"weight encodings of `{name}` that differ within a block, by up to {spread:.2%}",
+                expected="one encoding per rotation block",
+                remedy="Call `tie_encodings(sim)` before the export.",
+            )
+
+
+def check_symmetric(sim: QuantizationSimModel) -> None:
+    """Check that the integer weights of each orbit are equal.
+
+    Raises:
+        InvalidArgumentError: If those of a layer are not.
+    """
+    for name, module, blocks, quantizer in _quantized_layers(sim):
+        if not blocks.actions or module.weight.dim() < 2:
+            continue
+        integers = integer_weight(module.weight, quantizer)
+        orbits = weight_orbits(module, blocks)
+        spreads = orbit_spreads(integers, orbits)
+        if spreads.any():
+            weights = orbit_spreads(module.weight, orbits).max() / module.weight.abs().max()
+            raise InvalidArgumentError(
+                "sim",
+                received=f"a weight of `{name}` that is not symmetric: {int((spreads > 0).sum())} of "
+                f"{len(spreads)} orbits hold different integers, up to {int(spreads.max())} steps apart "
+                f"(the weights differ by {float(weights):.2e} of the largest)",
+                expected="equal integers within each orbit",
+                remedy="Call `symmetrize(model)` before the simulation is built; training, AdaRound and the "
+                "like treat each weight by itself.",
+            )
+
+
+def refuse_blockwise(name: str, quantizer: AffineQuantizerBase) -> None:
+    """Raise where encodings divide a weight into blocks of AIMET's, which cut through fields."""
+    if isinstance(quantizer, GroupedBlockQuantizeDequantize) or quantizer.block_size is not None:
+        raise InvalidArgumentError(
+            "sim",
+            received=f"blockwise encodings of {name}",
+            expected="one encoding per output channel or per tensor",
+            remedy="Use AIMET's per-channel or per-tensor configuration for this layer.",
+        )
+
+
+def _quantized_layers(
+    sim: QuantizationSimModel,
+) -> list[tuple[str, torch.nn.Module, LayerBlocks, AffineQuantizerBase]]:
+    """Return the layers with blocks whose weight is quantized to integers."""
+    found = []
+    for name, module in sim.model.named_modules():
+        blocks = layer_blocks(module)
+        if blocks is None or not isinstance(module, BaseQuantizationMixin):
+            continue
+        quantizer = dict(module.param_quantizers.items()).get("weight")
+        if isinstance(quantizer, AffineQuantizerBase):
+            found.append((name, module, blocks, quantizer))
+    return found
+
+
+def _largest_spread(scales: torch.Tensor, blocks: tuple[int, ...]) -> float:
+    """Return how far the scales of one block are apart at most, relative to the largest of them."""
+    if len(scales) != sum(blocks):  # a grouped transposed convolution, whose groups share encodings
+        return float((scales.max() - scales.min()) / scales.max())
+    worst = 0.0
+    for part in scales.split(blocks):
+        worst = max(worst, float((part.max() - part.min()) / part.max()))
+    return worst
