@@ -13,7 +13,11 @@ from eq_aimet.registration import register_with_aimet
 if TYPE_CHECKING:
     from eq_aimet.aimet.cross_layer_equalization import equalize_equivariant
     from eq_aimet.aimet.hooks import equivariant_hooks
+    from eq_aimet.aimet.onnx_export import export_onnx
+    from eq_aimet.aimet.onnx_verification import verify_onnx
+    from eq_aimet.aimet.portable import make_portable
     from eq_aimet.aimet.quantsim import tie_encodings
+    from eq_aimet.deploy.verification import assert_bit_exact
     from eq_aimet.errors import EqAimetError
     from eq_aimet.export import export_model
     from eq_aimet.hookspecs import hookimpl
@@ -27,6 +31,10 @@ __all__ = [
     "equalize_equivariant",
     "equivariant_hooks",
     "tie_encodings",
+    "make_portable",
+    "export_onnx",
+    "verify_onnx",
+    "assert_bit_exact",
     "tag_blocks",
     "layer_blocks",
     "symmetrize",
@@ -46,6 +54,10 @@ _HOME = {
     "equalize_equivariant": "eq_aimet.aimet.cross_layer_equalization",
     "equivariant_hooks": "eq_aimet.aimet.hooks",
     "tie_encodings": "eq_aimet.aimet.quantsim",
+    "make_portable": "eq_aimet.aimet.portable",
+    "export_onnx": "eq_aimet.aimet.onnx_export",
+    "verify_onnx": "eq_aimet.aimet.onnx_verification",
+    "assert_bit_exact": "eq_aimet.deploy.verification",
     "tag_blocks": "eq_aimet.symmetry.blocks",
     "layer_blocks": "eq_aimet.plugins",
     "symmetrize": "eq_aimet.symmetry.orbits",

@@ -31,27 +31,12 @@ MINIMUM_RUNTIME = (1, 17)
 _MARK = "eq_aimet."
 PRECISE_OPTION = "session.x64quantprecision"
 
-# Float operators that add up numbers, so that their result depends on the order.
-_SUMMING = frozenset(
-    [
-        "AveragePool",
-        "Conv",
-        "ConvTranspose",
-        "FusedConv",
-        "FusedGemm",
-        "FusedMatMul",
-        "Gemm",
-        "GlobalAveragePool",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "MatMul",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceMean",
-        "ReduceSum",
-        "Einsum",
-    ]
-)
+# Operators that add up floats, so that their result depends on the order; the last one inside.
+_SUMMING = frozenset({
+    "AveragePool", "Conv", "ConvTranspose", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "Einsum",
+    "GlobalAveragePool", "InstanceNormalization", "LayerNormalization", "MatMul", "ReduceL1", "ReduceL2",
+    "ReduceMean", "ReduceSum", "QLinearAveragePool",
+})  # fmt: skip
 _TO_INTEGER = frozenset(["QuantizeLinear", "DynamicQuantizeLinear"])
 _CROSSING = _TO_INTEGER | {"DequantizeLinear", "Cast"}
 
@@ -204,11 +189,13 @@ def operators_run(path: str | os.PathLike[str]) -> tuple[OperatorCount, ...]:
     for node in graph.node:
         if node.op_type in _CROSSING:
             arithmetic = "crossing"
+        elif node.op_type == "QLinearAveragePool":
+            arithmetic = "float"
         elif node.op_type.startswith(("QLinear", "QGemm")) or (node.input and node.input[0] in integers):
             arithmetic = "integer"
         else:
             arithmetic = "float"
-        if arithmetic == "integer" or node.op_type in _TO_INTEGER:
+        if arithmetic == "integer" or node.op_type in _TO_INTEGER or node.op_type.startswith("QLinear"):
             integers.update(node.output)
         counts[node.op_type, arithmetic] += 1
     ranked = sorted(counts.items(), key=lambda item: (_RANK[item[0][1]], -item[1], item[0][0]))

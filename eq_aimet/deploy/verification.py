@@ -122,9 +122,9 @@ class VerificationReport:
                 f"These operators add up floats, in an order that a turn changes: {', '.join(summing)}. "
                 "Give their inputs and outputs quantizers."
             )
-        return tuple(
-            advice or ["The network itself is not equivariant: see `equivariance_error(sim.model, x)`."]
-        )
+        if not advice:
+            advice.append("The network itself is not equivariant: see `equivariance_error(sim.model, x)`.")
+        return tuple(advice)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values for JSON."""
@@ -176,8 +176,8 @@ def assert_bit_exact(report: VerificationReport) -> None:
     worst = max(report.elements, key=lambda check: (check.worst, check.changed))
     raise EquivarianceError(
         f"{report.path} is not bit-exact on {report.runtime}: under {worst.element} at {worst.threads} "
-        f"thread(s) the outputs of {worst.changed} of {report.images} images changed, by up to {worst.worst:.2e} "
-        f"of the largest. {' '.join(report.advice)}"
+        f"thread(s) the outputs of {worst.changed} of {report.images} images changed, by up to "
+        f"{worst.worst:.2e} of the largest. {' '.join(report.advice)}"
     )
 
 
