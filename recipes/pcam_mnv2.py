@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 DEFAULT_IMAGES = (3072, 512, 1024)  # of the synthetic set: train, valid, test
 ROTATED_IMAGES = 16  # test images on which the rotation errors are measured, of which the worst counts
 
-console = get_console()  # Lightning's progress bar uses it too, so that the two don't mix
+console = get_console()  # the progress bar uses it too, so that the two do not mix
 
 
 def main(

@@ -99,7 +99,7 @@ def train_classifier(
             plugins=[WholeCheckpointIO()],
             default_root_dir=folder,
             logger=False,
-            enable_progress_bar=progress,
+            enable_progress_bar=False,  # ours is a callback
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )

@@ -2,24 +2,66 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightning
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import Callback
+from rich import get_console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 __all__ = ["EpochProgressBar"]
 
 
-class EpochProgressBar(RichProgressBar):
-    """Lightning's bar on `rich.get_console()`; it counts epochs from 1 and vanishes at the end."""
+class EpochProgressBar(Callback):
+    """Shows one bar an epoch, over its training and validation batches, on `rich.get_console()`.
+
+    Lightning's own bar swallows a line that is printed above it at the last epoch, and counts from 0. This one
+    is gone when the training ends.
+    """
 
     def __init__(self) -> None:
-        super().__init__(leave=False)
+        self._progress = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("batches"),
+            TimeRemainingColumn(),
+            console=get_console(),
+            transient=True,
+            expand=True,
+        )
+        self._task: TaskID = self._progress.add_task("", total=None)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Shows the bar."""
-        super().on_train_start(trainer, pl_module)
-        if self.progress is not None:
-            self.progress.live.transient = True
+        self._progress.start()
 
-    def _get_train_description(self, current_epoch: int) -> str:
-        # As wide as "Validation", which takes turns with it.
-        return f"{f'epoch {current_epoch + 1}/{self.trainer.max_epochs}':<{len(self.validation_description)}}"
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Starts anew with each epoch; Lightning leaves `on_train_epoch_start` out of a resumed one."""
+        if batch_idx == 0:
+            total = trainer.num_training_batches + sum(map(int, trainer.num_val_batches))
+            description = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self._progress.reset(self._task, total=int(total), description=description)
+
+    def on_train_batch_end(self, *arguments: Any, **options: Any) -> None:
+        """Moves on by a batch."""
+        self._progress.advance(self._task)
+
+    def on_validation_batch_end(self, *arguments: Any, **options: Any) -> None:
+        """Moves on by a batch."""
+        self._progress.advance(self._task)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Removes the bar."""
+        self._progress.stop()
+
+    def on_exception(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        exception: BaseException,
+    ) -> None:
+        """Removes the bar and gives the terminal its cursor back."""
+        self._progress.stop()

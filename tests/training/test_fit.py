@@ -1,11 +1,14 @@
 import errno
+import io
 import math
+import re
 import shutil
 from pathlib import Path
 
 import lightning
 import pytest
 import torch
+from rich.console import Console
 from torch.utils.data import DataLoader, TensorDataset
 
 from eq_aimet.errors import DataError, InvalidArgumentError
@@ -221,3 +224,36 @@ def test_nothing_is_said_on_the_terminal(tmp_path, capfd, caplog):
 def test_accuracy_needs_a_batch():
     with pytest.raises(InvalidArgumentError, match="`batches`: received none; expected at least one batch"):
         measure_accuracy(torch.nn.Identity(), [])
+
+
+def test_lines_printed_above_the_progress_bar_all_stay(tmp_path, monkeypatch):
+    output = io.StringIO()
+    console = Console(file=output, width=80, force_terminal=True, _environ={})
+    monkeypatch.setattr("eq_aimet.training.progress.get_console", lambda: console)
+    train_classifier(
+        classifier(),
+        TinyData(),
+        tmp_path,
+        epochs=EPOCHS,
+        on_epoch=lambda record: console.print(f"line {record.epoch}"),
+    )
+    shown = screen(output.getvalue())
+    assert shown == ["line 1", "line 2", "line 3", "line 4"]
+    assert f"epoch {EPOCHS}/{EPOCHS}" in output.getvalue()
+    assert output.getvalue().endswith("\x1b[2K")  # the bar's own line is erased
+
+
+def screen(text):
+    """Returns what a terminal shows in the end: lines that are not empty."""
+    lines, row = [""], 0
+    for token in re.findall(r"\x1b\[\??\d*[A-Za-z]|\x1b\[[\d;]*m|\r|\n|[^\x1b\r\n]+", text):
+        if token == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif token.endswith("A") and token.startswith("\x1b"):
+            row -= int(token[2:-1] or 1)
+        elif token.endswith("K") and token.startswith("\x1b"):
+            lines[row] = ""
+        elif not token.startswith("\x1b") and token != "\r":
+            lines[row] += token
+    return [line.strip() for line in lines if line.strip()]
