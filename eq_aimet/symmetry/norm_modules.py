@@ -17,19 +17,18 @@ __all__ = ["BlockNorm", "NormActivation", "NormMaxPool"]
 _SMALLEST_NORM = 1e-10  # e2cnn's: a shorter vector has no direction
 
 
-class BlockNorm(torch.nn.Module):
-    """The Euclidean norm of each block of channels.
+class _BlockModule(torch.nn.Module):
+    """The base of modules that look at the norms of blocks.
+
+    They hold no module for the norms: AIMET would quantize these inside of them.
 
     Args:
         blocks: Sizes of the blocks in channel order.
-
-    Example:
-        >>> BlockNorm((2, 1))(torch.tensor([[[[3.0]], [[4.0]], [[-2.0]]]])).flatten()
-        tensor([5., 2.])
     """
 
     channel_order: torch.Tensor
     block_order: torch.Tensor
+    block_of_channel: torch.Tensor
 
     def __init__(self, blocks: Sequence[int]) -> None:
         super().__init__()
@@ -43,6 +42,7 @@ class BlockNorm(torch.nn.Module):
             )
         sizes = torch.tensor(self.blocks)
         self.sizes = tuple((int(size), int((sizes == size).sum())) for size in sizes.unique())
+        self.register_buffer("block_of_channel", torch.arange(len(sizes)).repeat_interleave(sizes))
         if len(self.sizes) > 1:
             # Blocks of one size are brought together, so that the work does not grow with the number of blocks.
             by_size = torch.argsort(sizes, stable=True)
@@ -51,7 +51,7 @@ class BlockNorm(torch.nn.Module):
             self.register_buffer("channel_order", torch.cat(channels))
             self.register_buffer("block_order", torch.argsort(by_size))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def norms(self, x: torch.Tensor) -> torch.Tensor:
         """Return the norms, (batch, blocks, height, width) of (batch, channels, height, width)."""
         squares = x.square()
         if len(self.sizes) == 1:
@@ -70,16 +70,20 @@ class BlockNorm(torch.nn.Module):
         return f"{len(self.blocks)} blocks, {sum(self.blocks)} channels"
 
 
-class _BlockModule(torch.nn.Module):
-    """The base of modules that compute one number per block and give it to the block's channels."""
+class BlockNorm(_BlockModule):
+    """The Euclidean norm of each block of channels.
 
-    block_of_channel: torch.Tensor
+    Args:
+        blocks: Sizes of the blocks in channel order.
 
-    def __init__(self, blocks: Sequence[int]) -> None:
-        super().__init__()
-        self.norm = BlockNorm(blocks)
-        sizes = torch.tensor(self.norm.blocks)
-        self.register_buffer("block_of_channel", torch.arange(len(sizes)).repeat_interleave(sizes))
+    Example:
+        >>> BlockNorm((2, 1))(torch.tensor([[[[3.0]], [[4.0]], [[-2.0]]]])).flatten()
+        tensor([5., 2.])
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the norms, (batch, blocks, height, width) of (batch, channels, height, width)."""
+        return self.norms(x)
 
 
 class NormActivation(_BlockModule):
@@ -110,15 +114,15 @@ class NormActivation(_BlockModule):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the rescaled blocks, of the shape (batch, channels, height, width) of `x`."""
-        norms = self.norm(x)  # [batch, blocks, height, width]
+        norms = self.norms(x)  # [batch, blocks, height, width]
         shifted = norms if self.bias is None else norms - self.bias.view(1, -1, 1, 1)
         factors = _FUNCTIONS[self.function](shifted) / norms.clamp(min=_SMALLEST_NORM)
         factors = torch.where(norms > _SMALLEST_NORM, factors, torch.zeros_like(factors))
         return x * factors.index_select(1, self.block_of_channel)
 
     def extra_repr(self) -> str:
-        """Return the function for the module's string form."""
-        return f"{self.function}, bias={self.bias is not None}"
+        """Return blocks and function for the module's string form."""
+        return f"{super().extra_repr()}, {self.function}, bias={self.bias is not None}"
 
 
 def _squash(norms: torch.Tensor) -> torch.Tensor:
@@ -165,7 +169,7 @@ class NormMaxPool(_BlockModule):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the pooled image, (batch, channels, pooled height, pooled width)."""
         places = F.max_pool2d(
-            self.norm(x),
+            self.norms(x),
             self.kernel_size,
             self.stride,
             self.padding,
@@ -178,4 +182,4 @@ class NormMaxPool(_BlockModule):
 
     def extra_repr(self) -> str:
         """Return the arguments for the module's string form."""
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        return f"{super().extra_repr()}, kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"

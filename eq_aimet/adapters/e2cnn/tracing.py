@@ -25,6 +25,9 @@ from eq_aimet.errors import ExportError, InvalidArgumentError
 
 __all__ = ["trace_plain_model"]
 
+# Properties of a tensor that are values themselves; torch.fx takes them for methods until they are used.
+_PROPERTIES = ("shape", "ndim", "dtype", "device", "T", "mT", "is_cuda", "requires_grad")
+
 ModuleConverter = Callable[[torch.nn.Module], "torch.nn.Module | None"]
 
 
@@ -82,6 +85,29 @@ class _Holder(torch.nn.Module):
 
 class _Proxy(fx.Proxy):
     """A symbolic value that knows its result on the dummy input."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _PROPERTIES and isinstance(self.tracer.examples[self.node], torch.Tensor):
+            return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+        return super().__getattr__(name)
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._change(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._change(operator.isub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._change(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._change(operator.itruediv, other)
+
+    def _change(self, operation: Callable[..., Any], other: Any) -> Any:
+        """Record a change in place, which torch.fx would record as a new value."""
+        if not isinstance(self.tracer.examples[self.node], torch.Tensor):
+            return NotImplemented
+        return self.tracer.create_proxy("call_function", operation, (self, other), {})
 
     def _number(self) -> Any:
         example = self.tracer.examples[self.node]
@@ -142,6 +168,13 @@ class _Tracer(fx.Tracer):
             a = a.tensor
         return super().create_arg(a.item() if isinstance(a, np.generic) else a)
 
+    def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(kind, target, *args, **kwargs)
+        if kind == "get_attr":  # a parameter, buffer or constant
+            with self._paused():
+                self.examples[node] = operator.attrgetter(target)(self.root)
+        return node
+
     def proxy(self, node: fx.Node) -> _Proxy:
         return _Proxy(node, self)
 
@@ -158,7 +191,7 @@ class _Tracer(fx.Tracer):
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
         node = proxy.node
         self.scopes[node] = self.scope.module_path
-        if kind not in ("placeholder", "output"):
+        if kind not in ("placeholder", "output", "get_attr"):
             example_args, example_kwargs = fx.node.map_arg((node.args, node.kwargs), self.examples.__getitem__)
             with self._paused():
                 self.examples[node] = self._evaluate(kind, target, example_args, example_kwargs)
@@ -176,7 +209,7 @@ class _Tracer(fx.Tracer):
             return getattr(args[0], target)(*args[1:], **kwargs)
         if kind == "call_module":
             return self.plain_modules[target](*args, **kwargs)
-        return operator.attrgetter(target)(self.root)
+        raise AssertionError(f"a node of kind {kind}")
 
     def call_module(
         self, m: torch.nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
