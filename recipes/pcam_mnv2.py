@@ -190,7 +190,7 @@ def run(settings: Settings, results: Path, *, workers: int, resume: bool) -> Non
     folder.write_bytes("training.png", plot_training(histories, title=title))
     console.print()
     console.print(terminal_table(rows, title=title))
-    say("[dim]90°, 45°: largest change of the logits under such turns, relative to the largest logit[/]")
+    say("[dim]90°, 45°: the worst relative change of the logits under such turns[/]")
 
 
 def train(

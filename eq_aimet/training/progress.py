@@ -15,8 +15,8 @@ __all__ = ["EpochProgressBar"]
 class EpochProgressBar(Callback):
     """Shows one bar an epoch, over its training and validation batches, on `rich.get_console()`.
 
-    Lightning's own bar swallows a line that is printed above it at the last epoch, and counts from 0. This one
-    is gone when the training ends.
+    Lightning's own bar swallows a line that is printed above it at the last epoch, and counts epochs from 0.
+    This one is gone when the training ends.
     """
 
     def __init__(self) -> None:
