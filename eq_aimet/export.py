@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -47,6 +48,7 @@ def export_model(model: torch.nn.Module, dummy_input: Any) -> torch.nn.Module:
     inputs = tuple(dummy_input) if isinstance(dummy_input, (tuple, list)) else (dummy_input,)
     for value in inputs:
         _check_input(model, value)
+    _check_number(model, inputs)
     from eq_aimet.adapters.e2cnn.tracing import trace_plain_model
 
     return trace_plain_model(model, _typed(model, inputs), _plain_module)
@@ -117,6 +119,19 @@ def _check_input(model: torch.nn.Module, value: Any) -> None:
         )
 
 
+def _check_number(model: torch.nn.Module, inputs: Sequence[Any]) -> None:
+    try:
+        inspect.signature(model.forward).bind(*inputs)
+    except TypeError as error:
+        parameters = ", ".join(inspect.signature(model.forward).parameters)
+        raise InvalidArgumentError(
+            "dummy_input",
+            received=f"{len(inputs)} inputs",
+            expected=f"those of the model's `forward({parameters})` ({error})",
+            remedy="Give a tuple with one tensor for each input, in this order.",
+        ) from error
+
+
 def _typed(model: torch.nn.Module, inputs: Sequence[Any]) -> tuple[Any, ...]:
     """Wrap the tensors for a model that is an e2cnn module itself and takes typed ones."""
     in_type = getattr(model, "in_type", None)
@@ -124,6 +139,17 @@ def _typed(model: torch.nn.Module, inputs: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(inputs)
     from eq_aimet.adapters.e2cnn import enn
 
-    return tuple(
-        value if isinstance(value, enn.GeometricTensor) else enn.GeometricTensor(value, in_type) for value in inputs
-    )
+    types = in_type if isinstance(in_type, (tuple, list)) else (in_type,)
+    typed = []
+    for value, field_type in zip(inputs, types, strict=True):
+        if isinstance(value, torch.Tensor):
+            if value.dim() < 2 or value.shape[1] != field_type.size:
+                raise InvalidArgumentError(
+                    "dummy_input",
+                    received=f"shape {tuple(value.shape)}",
+                    expected=f"{field_type.size} channels, for the type {field_type}",
+                    remedy="Give one batch, (batch, channels, height, width), as the model takes it.",
+                )
+            value = enn.GeometricTensor(value, field_type)
+        typed.append(value)
+    return tuple(typed)

@@ -172,7 +172,9 @@ class Number(Lifted):
 
 class FixedBatch(Lifted):
     def body(self, x):
-        return enn.GeometricTensor(x.tensor + torch.zeros(x.shape[0], 8, 1, 1), x.type)
+        for _ in range(x.shape[0]):
+            x = x + x
+        return x
 
 
 class LengthOfBatch(Lifted):

@@ -123,6 +123,10 @@ class _Proxy(fx.Proxy):
             raise fixed_batch_size("takes the `len` of a tensor, which is a fixed number")
         return len(example)
 
+    def __format__(self, specification: str) -> str:
+        example = self.tracer.examples[self.node]
+        return super().__format__(specification) if isinstance(example, torch.Tensor) else format(example, specification)
+
     def __int__(self) -> int:
         return int(self._number())
 
@@ -220,6 +224,8 @@ class _Tracer(fx.Tracer):
         if path not in self.plain_modules:
             plain = self._plain_twin(m, path)
             if plain is None:
+                if type(m).__module__.startswith("e2cnn."):
+                    _check_types(m, args, path)
                 return super().call_module(m, self._composite(m, path) or forward, args, kwargs)
             self.plain_modules[path] = plain
         if isinstance(m, EquivariantModule):
@@ -288,8 +294,9 @@ class _Tracer(fx.Tracer):
         return iter([obj[position] for position in range(len(self.examples[obj.node]))])
 
 
-def _check_types(module: EquivariantModule, args: tuple[Any, ...], path: str) -> None:
-    in_types = module.in_type if isinstance(module.in_type, (tuple, list)) else (module.in_type,)
+def _check_types(module: torch.nn.Module, args: tuple[Any, ...], path: str) -> None:
+    in_type: Any = getattr(module, "in_type", None)
+    in_types = in_type if isinstance(in_type, (tuple, list)) else (in_type,)
     for argument, in_type in zip(args, in_types, strict=False):
         if not isinstance(in_type, FieldType):
             continue
