@@ -20,3 +20,15 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_preserve_defaults = True
 napoleon_use_ivar = True
+
+
+def escape_bars(app, what, name, owner, options, lines):
+    """Escape the bars of absolute values in docstrings, which Sphinx would take for substitutions."""
+    for number, line in enumerate(lines):
+        if "|" in line and "`" not in line and not line.lstrip().startswith((">>>", "...", "|")):
+            lines[number] = line.replace("|", r"\|")
+
+
+def setup(app):
+    """Register the above."""
+    app.connect("autodoc-process-docstring", escape_bars)
