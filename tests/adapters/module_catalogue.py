@@ -340,6 +340,17 @@ def mend_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     def einsum(equation: str, operands: Any) -> torch.Tensor:
         return torch.einsum(equation, operands).contiguous()
 
-    monkeypatch.setattr(gnorm, "torch", Namespace(torch, einsum=einsum))
     merge = enn.MergeModule.forward
-    monkeypatch.setattr(enn.MergeModule, "forward", getattr(merge, "__wrapped__", merge))
+    merge_single = getattr(merge, "__wrapped__", merge)
+
+    def forward(self: enn.MergeModule, branches: dict[str, enn.GeometricTensor]) -> enn.GeometricTensor:
+        if next(iter(branches.values())).tensor.dtype is not torch.float64:
+            return merge_single(self, branches)
+        parts = [
+            getattr(self, f"submodule_{count}")(*[branches[label] for label in labels]).tensor
+            for count, labels in enumerate(self._labels)
+        ]
+        return enn.GeometricTensor(torch.cat(parts, 1), self.out_type)
+
+    monkeypatch.setattr(gnorm, "torch", Namespace(torch, einsum=einsum))
+    monkeypatch.setattr(enn.MergeModule, "forward", forward)

@@ -1,0 +1,170 @@
+"""Random networks: the export differs from the source by rounding, and is as equivariant as it.
+
+`EQ_AIMET_RANDOM_NETWORKS` says how many are drawn.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+
+import module_catalogue
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eq_aimet import equivariance_error, export_model
+from eq_aimet.adapters.e2cnn import enn, gspaces
+
+COUNT = int(os.environ.get("EQ_AIMET_RANDOM_NETWORKS", "25"))
+SIZE = 9
+TURNS = [90.0, 180.0, 270.0]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _mended_sources():
+    with pytest.MonkeyPatch.context() as patch:
+        module_catalogue.mend_sources(patch)
+        yield
+
+
+class RandomNetwork(torch.nn.Module):
+    """Stages of modules, each alone, with a residual, or in two branches that are joined."""
+
+    def __init__(self, space, plan):
+        super().__init__()
+        self.space = space
+        self.in_type = enn.FieldType(space, [space.trivial_repr])
+        fields = _type(space, plan["widths"][0])
+        self.lift = enn.R2Conv(self.in_type, fields, 3, padding=1)
+        self.stages, self.joins = torch.nn.ModuleList(), []
+        for kind, join, width in plan["stages"]:
+            target = fields if join == "residual" else _type(space, width)
+            branches = torch.nn.ModuleList([_stage(kind, fields, target)])
+            if join == "branches":
+                branches.append(_stage("pointwise", fields, _type(space, 1)))
+                target = branches[0].out_type + branches[1].out_type
+            self.stages.append(branches)
+            self.joins.append(join)
+            fields = target
+        self.fields = fields
+
+    def forward(self, x):
+        x = self.lift(enn.GeometricTensor(x, self.in_type))
+        for branches, join in zip(self.stages, self.joins, strict=True):
+            if join == "residual":
+                x = branches[0](x) + x
+            elif join == "in place":
+                y = branches[0](x)
+                y *= 0.5
+                x = y
+            elif join == "branches":
+                x = enn.tensor_directsum([branch(x) for branch in branches])
+            else:
+                x = branches[0](x)
+        return x.tensor
+
+
+def _type(space, width):
+    """Return regular and trivial fields in turn, so that sizes are mixed and not adjacent."""
+    order = [space.regular_repr, space.trivial_repr, space.regular_repr]
+    return enn.FieldType(space, [order[position % 3] for position in range(width)])
+
+
+def _vectors(space):
+    group = space.fibergroup
+    vector = space.irrep(1, 1) if isinstance(space, gspaces.FlipRot2dOnR2) else space.irrep(1)
+    return enn.FieldType(space, [vector, space.trivial_repr, vector]) if group.order() > 2 else None
+
+
+def _stage(kind, in_type, out_type):
+    """Return a sequence of modules from one type to the other."""
+    space = in_type.gspace
+    vectors = _vectors(space)
+    if kind == "norm" and vectors is not None:
+        return enn.SequentialModule(
+            enn.R2Conv(in_type, vectors, 3, padding=1),
+            enn.GNormBatchNorm(vectors),
+            enn.NormNonLinearity(vectors),
+            enn.R2Conv(vectors, out_type, 1),
+        )
+    if kind == "gated" and vectors is not None:
+        gates = enn.FieldType(space, len(vectors) * [space.trivial_repr])
+        return enn.SequentialModule(
+            enn.R2Conv(in_type, gates + vectors, 3, padding=1),
+            enn.GatedNonLinearity1(gates + vectors),
+            enn.R2Conv(vectors, out_type, 1),
+        )
+    if kind == "pool":
+        return enn.SequentialModule(
+            enn.PointwiseMaxPool(in_type, 3, 1, 1), enn.R2Conv(in_type, out_type, 3, padding=1), enn.ELU(out_type)
+        )
+    if kind == "blur":
+        return enn.SequentialModule(
+            enn.PointwiseAvgPoolAntialiased(in_type, 0.5, 1),
+            enn.R2Conv(in_type, out_type, 1, bias=False),
+            enn.PointwiseNonLinearity(out_type, "p_tanh"),
+        )
+    if kind == "reshuffle":
+        order = list(reversed(range(len(in_type))))
+        reshuffle = enn.ReshuffleModule(in_type, order)
+        return enn.SequentialModule(reshuffle, enn.R2Conv(reshuffle.out_type, out_type, 3, padding=1))
+    return enn.SequentialModule(
+        enn.R2Conv(in_type, out_type, 3, padding=1, bias=False),
+        enn.InnerBatchNorm(out_type),
+        enn.ReLU(out_type, inplace=True),
+    )
+
+
+GROUPS = [("C", n) for n in (2, 3, 4, 5, 6, 8, 12, 16)] + [("D", n) for n in (2, 3, 4, 6, 8)]
+KINDS = ("pointwise", "norm", "gated", "pool", "blur", "reshuffle")
+JOINS = ("alone", "residual", "branches", "in place")
+WIDTHS = st.integers(1, 3)
+PLANS = st.fixed_dictionaries(
+    {
+        "group": st.sampled_from(GROUPS),
+        "widths": st.tuples(WIDTHS),
+        "stages": st.lists(
+            st.tuples(st.sampled_from(KINDS), st.sampled_from(JOINS), WIDTHS), min_size=1, max_size=3
+        ),
+        "seed": st.integers(0, 1000),
+    }
+)
+
+
+@settings(
+    max_examples=COUNT, deadline=None, derandomize=COUNT <= 25, suppress_health_check=list(HealthCheck), database=None
+)
+@given(plan=PLANS)
+def test_random_networks(plan):
+    kind, order = plan["group"]
+    space = gspaces.Rot2dOnR2(order) if kind == "C" else gspaces.FlipRot2dOnR2(order)
+    torch.manual_seed(plan["seed"])
+    network = module_catalogue.randomise(RandomNetwork(space, plan), plan["seed"])
+    image = torch.randn(2, 1, SIZE, SIZE)
+    plain = export_model(network, image)
+    with torch.no_grad():
+        expected, actual = network(image), plain(image)
+    scale = float(expected.abs().max())
+    assert float((expected - actual).abs().max()) <= 1e-6 * scale
+    if order % 4 == 0:
+        # The fields turn as well as the image: the largest channel of each tells how far they do so.
+        source, export = (_error(model, image, network) for model in (copy.deepcopy(network), plain))
+        assert export <= max(1.05 * source, 1e-12)
+
+
+def _error(model, image, network):
+    def transform(output, element):
+        turned = enn.GeometricTensor(element.turn(output), network.fields)
+        steps = round(element.angle / 360 * _rotations(network.space)) % _rotations(network.space)
+        group_element = (0, steps) if isinstance(network.space, gspaces.FlipRot2dOnR2) else steps
+        matrix = torch.tensor(network.fields.representation(group_element))
+        return torch.einsum("oi,bihw->bohw", matrix.to(output), turned.tensor)
+
+    return equivariance_error(model, image, elements=TURNS, transform_output=transform).worst
+
+
+def _rotations(space):
+    group = space.fibergroup
+    return group.rotation_order if isinstance(space, gspaces.FlipRot2dOnR2) else group.order()
