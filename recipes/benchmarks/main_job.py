@@ -130,7 +130,7 @@ def quantization_table(groups: list[int]) -> Iterator[str]:
         "that is quantized; in brackets the one before equalization, which also counts what the "
         "high-bias fold changed. The batch norms differ from field to field. *strong*: γ and the running "
         "variances are log-normal with σ = 1, β and the means normal, all random. *mild*: the same "
-        "with half the σ. *measured*: γ and β as in *strong*, the running statistics measured on "
+        "with half the σ. *measured*: γ and β as in *mild*, the running statistics measured on "
         "random images, so that they fit the network as they do after training.",
         ("network", "depthwise", "statistics", "fold only", "AIMET", "eq_aimet", "eq_aimet − AIMET"),
     )

@@ -98,7 +98,7 @@ def quantize_mild(group: int, depthwise: str) -> dict[str, float]:
 
 def quantize_measured(group: int, depthwise: str) -> dict[str, float]:
     """Return the same for statistics that fit the network, as they do after training."""
-    return _quantize(group, depthwise, sigma=1.0, measured=True)
+    return _quantize(group, depthwise, sigma=0.5, measured=True)
 
 
 def _quantize(group: int, depthwise: str, *, sigma: float, measured: bool) -> dict[str, float]:
