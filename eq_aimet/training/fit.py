@@ -75,12 +75,6 @@ def train_classifier(
     folder = Path(folder)
     history = History()
     last = folder / LAST
-    if last.exists():
-        checkpoint = read_checkpoint(last)
-        history.load_state_dict(checkpoint["callbacks"][history.state_key])
-        if len(history.records) >= epochs:
-            classifier.load_state_dict(checkpoint["state_dict"])
-            return history.records
 
     def report() -> None:
         if on_epoch is not None:
