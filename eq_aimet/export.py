@@ -18,15 +18,16 @@ __all__ = ["export_model"]
 def export_model(model: torch.nn.Module, dummy_input: Any) -> torch.nn.Module:
     """Return a new plain torch model that computes what the equivariant `model` does in eval mode.
 
-    The model may be any `torch.nn.Module` built of e2cnn modules and ordinary torch. Each e2cnn module becomes torch's own
-    or one of `eq_aimet.symmetry`'s few, residual additions become modules that AIMET can quantize, and the layers carry
-    their rotation blocks (see `layer_blocks`). The result is in eval mode and shares no storage with `model`, which keeps
-    its weights, its mode and its storage.
+    The model may be any `torch.nn.Module` built of e2cnn modules and ordinary torch. Each e2cnn module
+    becomes torch's own or one of `eq_aimet.symmetry`'s few, residual additions become modules that AIMET can
+    quantize, and the layers carry their rotation blocks (see `layer_blocks`). The result is in eval mode and
+    shares no storage with `model`, which keeps its weights, its mode and its storage.
 
     Args:
         model: The equivariant network.
-        dummy_input: A batch as `model` takes it, for example of shape (1, 3, 95, 95); a tuple of them for several inputs.
-            On the model's device and of its dtype. An e2cnn `GeometricTensor` where the model takes one.
+        dummy_input: A batch as `model` takes it, for example of shape (1, 3, 95, 95); a tuple of them for
+            several inputs. On the model's device and of its dtype. An e2cnn `GeometricTensor` where the model
+            takes one.
 
     Raises:
         InvalidArgumentError: If an argument is not as described, or the model does not run on `dummy_input`.
@@ -39,7 +40,7 @@ def export_model(model: torch.nn.Module, dummy_input: Any) -> torch.nn.Module:
         >>> space = gspaces.Rot2dOnR2(4)
         >>> image = nn.FieldType(space, [space.trivial_repr])
         >>> hidden = nn.FieldType(space, 2 * [space.regular_repr])
-        >>> model = nn.SequentialModule(nn.R2Conv(image, hidden, 3), nn.InnerBatchNorm(hidden), nn.ReLU(hidden))
+        >>> model = nn.SequentialModule(nn.R2Conv(image, hidden, 3), nn.ReLU(hidden))
         >>> plain = export_model(model, torch.randn(1, 1, 9, 9))
         >>> layer_blocks(getattr(plain, "0"))
         LayerBlocks(1×1 -> 2×4, 1 action)
@@ -58,8 +59,9 @@ def _plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
     plain = plugin_manager().hook.eq_aimet_export_module(module=module)
     if plain is not None and not isinstance(plain, torch.nn.Module):
         raise ExportError(
-            f"a plugin's `eq_aimet_export_module` returned a {type(plain).__name__} for a {type(module).__name__}; return a "
-            "torch.nn.Module, or None for a module that the plugin does not know."
+            f"a plugin's `eq_aimet_export_module` returned a {type(plain).__name__} for a "
+            f"{type(module).__name__}; return a torch.nn.Module, or None for a module that the plugin does "
+            "not know."
         )
     return plain
 

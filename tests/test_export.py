@@ -17,7 +17,16 @@ from eq_aimet.models import EquivariantMobileNetV2
 from eq_aimet.symmetry import is_symmetric
 from eq_aimet.symmetry.modules import Add, Concat, GroupMaxPool, Mask, Subtract
 
-LIFTED = ("Residual", "ResidualInPlace", "ChangedInPlace", "ReluInPlace", "Nested", "Reused", "Scaled", "Sliced")
+LIFTED = (
+    "Residual",
+    "ResidualInPlace",
+    "ChangedInPlace",
+    "ReluInPlace",
+    "Nested",
+    "Reused",
+    "Scaled",
+    "Sliced",
+)
 
 
 def random_network(build, seed=0):
@@ -138,7 +147,11 @@ def test_nothing_is_shared_with_the_source():
         network = random_network(getattr(export_networks, name))
         plain = export_model(network, image())
         pointers = [
-            {value.untyped_storage().data_ptr() for value in model.state_dict(keep_vars=True).values() if value.numel()}
+            {
+                value.untyped_storage().data_ptr()
+                for value in model.state_dict(keep_vars=True).values()
+                if value.numel()
+            }
             for model in (network, plain)
         ]
         assert not pointers[0] & pointers[1]
@@ -151,17 +164,23 @@ def test_copies_and_files(network, plain, tmp_path):
         torch.save(plain, tmp_path / "model.pt")
         for twin in (
             copy.deepcopy(plain),
-            pickle.loads(pickle.dumps(plain)),  # noqa: S301
+            pickle.loads(pickle.dumps(plain)),
             torch.load(tmp_path / "model.pt", weights_only=False),
         ):
             assert torch.equal(twin(x), expected)
-            assert layer_blocks(twin.get_submodule("lift.0")) == layer_blocks(plain.get_submodule("lift.0")) is not None
+            assert (
+                layer_blocks(twin.get_submodule("lift.0"))
+                == layer_blocks(plain.get_submodule("lift.0"))
+                is not None
+            )
 
 
 def test_safetensors(network, plain, tmp_path):
     from safetensors.torch import load_file, save_file
 
-    save_file({key: value.contiguous() for key, value in plain.state_dict().items()}, tmp_path / "model.safetensors")
+    save_file(
+        {key: value.contiguous() for key, value in plain.state_dict().items()}, tmp_path / "model.safetensors"
+    )
     other = export_model(random_network(export_networks.Classifier, seed=5), image())
     assert not torch.equal(other(image()), plain(image()))
     other.load_state_dict(load_file(tmp_path / "model.safetensors"))
@@ -242,7 +261,10 @@ def test_export_works_without_gradients_and_gives_trainable_weights(network):
 def test_a_copy_of_the_source_exports_the_same(network, plain):
     again = export_model(copy.deepcopy(network), image())
     assert list(again.state_dict()) == list(plain.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), plain.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(again.state_dict().values(), plain.state_dict().values(), strict=True)
+    )
 
 
 def test_blocks_are_those_of_the_fields(plain):

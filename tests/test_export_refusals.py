@@ -29,20 +29,28 @@ def build(name="Residual"):
     ids=["class", "state dict", "path", "nothing"],
 )
 def test_what_is_no_model(model, received):
-    with pytest.raises(InvalidArgumentError, match=rf"`model`: received {received}; expected a torch.nn.Module"):
+    with pytest.raises(
+        InvalidArgumentError, match=rf"`model`: received {received}; expected a torch.nn.Module"
+    ):
         export_model(model, X)
 
 
-@pytest.mark.parametrize("dummy_input", [None, "x", [3], X.numpy(), {"x": X}], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "dummy_input", [None, "x", [3], X.numpy(), {"x": X}], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_input(dummy_input):
     received = {"list": "int"}.get(type(dummy_input).__name__, type(dummy_input).__name__)
-    with pytest.raises(InvalidArgumentError, match=rf"`dummy_input`: received {received}; expected a tensor or a tuple"):
+    with pytest.raises(
+        InvalidArgumentError, match=rf"`dummy_input`: received {received}; expected a tensor or a tuple"
+    ):
         export_model(build(), dummy_input)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_low_precision(dtype):
-    with pytest.raises(InvalidArgumentError, match=rf"`model`: received `lift.*` in {dtype}.*Export `model.float\(\)`"):
+    with pytest.raises(
+        InvalidArgumentError, match=rf"`model`: received `lift.*` in {dtype}.*Export `model.float\(\)`"
+    ):
         # e2cnn's layers share their bases: a copy of the model has its own.
         export_model(copy.deepcopy(build()).to(dtype), X.to(dtype))
 
@@ -52,28 +60,38 @@ def test_broken_weights(value):
     model = build()
     with torch.no_grad():
         dict(model.named_parameters())["block.1.batch_norm_[4].weight"][0] = value
-    with pytest.raises(InvalidArgumentError, match=r"NaN or infinite values in `block\.1.*weight`.*last checkpoint"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"NaN or infinite values in `block\.1.*weight`.*last checkpoint"
+    ):
         export_model(model, X)
 
 
 def test_an_input_of_another_precision():
-    with pytest.raises(InvalidArgumentError, match=r"a tensor of torch.float64; expected torch.float32.*dummy_input.to\("):
+    with pytest.raises(
+        InvalidArgumentError, match=r"a tensor of torch.float64; expected torch.float32.*dummy_input.to\("
+    ):
         export_model(build(), X.double())
 
 
 def test_an_input_on_another_device():
-    with pytest.raises(InvalidArgumentError, match=r"a tensor on meta; expected one on cpu, where the model is"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"a tensor on meta; expected one on cpu, where the model is"
+    ):
         export_model(build(), X.to("meta"))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 9, 9), (1, 9, 9), (2, 1)], ids=str)
 def test_an_input_of_another_shape(shape):
-    with pytest.raises(EqAimetError, match=rf"received inputs of shape {shape}".replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(
+        EqAimetError, match=rf"received inputs of shape {shape}".replace("(", r"\(").replace(")", r"\)")
+    ):
         export_model(build(), torch.zeros(shape))
 
 
 def test_the_models_own_check_of_the_shape():
-    with pytest.raises(InvalidArgumentError, match=r"export_networks.py, line \d+.*expected a square image, received 9×7"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"export_networks.py, line \d+.*expected a square image, received 9×7"
+    ):
         export_model(build("Classifier"), X[..., :7])
 
 
@@ -86,40 +104,60 @@ def test_another_number_of_inputs(inputs):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("DataDependent", r"`if x.tensor.sum\(\) > 0:` decides on the values of a tensor.*one path for all data"),
+        (
+            "DataDependent",
+            r"`if x.tensor.sum\(\) > 0:` decides on the values of a tensor.*one path for all data",
+        ),
         ("Number", r"`return x \* float\(x.tensor.mean\(\)\)` turns a tensor into a number"),
         ("FixedBatch", r".*range\(x.shape\[0\].* turns the batch size into a fixed number.*new_zeros"),
         ("LengthOfBatch", r".*takes the `len` of a tensor.*write `x.shape\[0\]`"),
         ("Unregistered", r"`return self.hidden_modules\[0\]\(x\)` fails .*not installed as a submodule"),
-        ("Assigned", r"`x.tensor\[:, 0\] = 0.0` fails .*item assignment.*Write this line with torch operations"),
+        (
+            "Assigned",
+            r"`x.tensor\[:, 0\] = 0.0` fails .*item assignment.*Write this line with torch operations",
+        ),
     ],
 )
 def test_what_cannot_be_traced(name, text):
-    with pytest.raises(ExportError, match=r"can't be traced: .*export_networks.py, line \d+, in body: " + text):
+    with pytest.raises(
+        ExportError, match=r"can't be traced: .*export_networks.py, line \d+, in body: " + text
+    ):
         export_model(build(name), X)
 
 
 def test_a_view_of_what_changes_in_place():
-    with pytest.raises(ExportError, match=r"changes a tensor in place of which a view is used later.*`x = x \+ y`"):
+    with pytest.raises(
+        ExportError, match=r"changes a tensor in place of which a view is used later.*`x = x \+ y`"
+    ):
         export_model(build("SharedInPlace"), X)
 
 
 def test_a_plain_tensor_where_a_field_belongs():
-    with pytest.raises(ExportError, match=r"`model.block` \(SequentialModule\): received a plain tensor, expected a `GeometricTensor`"):
+    with pytest.raises(
+        ExportError,
+        match=r"`model.block` \(SequentialModule\): received a plain tensor, expected a `GeometricTensor`",
+    ):
         export_model(build("PlainIntoField"), X)
 
 
 def test_a_field_of_another_type():
-    with pytest.raises(ExportError, match=r"`model.block` \(SequentialModule\): received a field of type \[4-Rot.*irrep_0"):
+    with pytest.raises(
+        ExportError, match=r"`model.block` \(SequentialModule\): received a field of type \[4-Rot.*irrep_0"
+    ):
         export_model(build("WrongField"), X)
     model = torch.nn.Sequential(enn.R2Conv(IMAGE, HIDDEN, 3), enn.R2Conv(IMAGE, HIDDEN, 3))
-    with pytest.raises(ExportError, match=r"`model.1` \(R2Conv\): received a field of type \[4-Rotations: \{regular, regular\}\]"):
+    with pytest.raises(
+        ExportError,
+        match=r"`model.1` \(R2Conv\): received a field of type \[4-Rotations: \{regular, regular\}\]",
+    ):
         export_model(model, enn.GeometricTensor(X, IMAGE))
 
 
 def test_an_input_that_is_no_field_for_a_sequence():
     wide = torch.zeros(1, 5, 9, 9)
-    with pytest.raises(InvalidArgumentError, match=r"received shape \(1, 5, 9, 9\); expected 1 channels, for the type"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"received shape \(1, 5, 9, 9\); expected 1 channels, for the type"
+    ):
         export_model(convolve(IMAGE), wide)
 
 
@@ -133,7 +171,9 @@ class Pooled(export_networks.Lifted):
 
 def test_an_unsupported_module_is_named_with_its_place(monkeypatch):
     monkeypatch.delitem(CONVERTERS, enn.NormPool)
-    with pytest.raises(ExportError, match=r"`model.stage.0`: `NormPool` of e2cnn has no exact plain equivalent"):
+    with pytest.raises(
+        ExportError, match=r"`model.stage.0`: `NormPool` of e2cnn has no exact plain equivalent"
+    ):
         export_model(Pooled(), X)
 
 
@@ -171,7 +211,9 @@ def test_a_plugin_exports_it_instead(monkeypatch, register):
 
 def test_a_plugin_that_returns_something_else(register):
     register(NormPlugin("a module"))
-    with pytest.raises(ExportError, match=r"`model.stage.0`: a plugin's `eq_aimet_export_module` returned a str"):
+    with pytest.raises(
+        ExportError, match=r"`model.stage.0`: a plugin's `eq_aimet_export_module` returned a str"
+    ):
         export_model(Pooled(), X)
 
 

@@ -1,4 +1,4 @@
-"""The quantized twins of the plain modules that stand for e2cnn's nonlinearities, norms and labelled branches.
+"""The quantized twins of the plain modules for e2cnn's nonlinearities, norms and labelled branches.
 
 `quantized_modules` imports this file, which registers them.
 """
@@ -28,9 +28,10 @@ __all__ = [
     "QuantizedVectorField",
 ]
 
-# As for the other modules, the ONNX type says which of AIMET's rules apply. Gather and MaxPool are grid-preserving: their
-# outputs are some of their inputs, so AIMET leaves the output quantizer off. The modules that consist of several ONNX
-# operators are one to AIMET, quantized where they begin and end; they go by their last operator.
+# As for the other modules, the ONNX type says which of AIMET's rules apply. Gather and MaxPool are
+# grid-preserving: their outputs are some of their inputs, so AIMET leaves the output quantizer off. The
+# modules that consist of several ONNX operators are one to AIMET, quantized where they begin and end; they go
+# by their last operator.
 map_torch_types_to_onnx.update(
     {
         Subtract: ["Sub"],
@@ -90,7 +91,7 @@ class QuantizedMultiply(_QuantizedPair, Multiply):
 
 @QuantizationMixin.implements(Concat)
 class QuantizedConcat(_Quantized, Concat):
-    """`Concat` with one output quantizer; inputs beyond the first have no quantizer of their own, as in AIMET's."""
+    """`Concat` with one output quantizer; as in AIMET's, inputs beyond the first have none."""
 
 
 @QuantizationMixin.implements(SelectChannels)

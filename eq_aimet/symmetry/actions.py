@@ -27,8 +27,10 @@ def has_action(layer: torch.nn.Module, action: Action, tolerance: float = 1e-5) 
     """
     if not is_convolution(layer):
         return True
-    weight = layer.weight.detach()
-    groups = int(layer.groups)
+    weight, groups = layer.weight, layer.groups
+    assert isinstance(weight, torch.Tensor)
+    assert isinstance(groups, int)
+    weight = weight.detach()
     first, second = action.permutation_out, action.permutation_in
     if is_transposed(layer):
         first, second = second, first

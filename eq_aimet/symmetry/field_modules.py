@@ -154,7 +154,7 @@ class GatedChannels(torch.nn.Module):
             self.restore = SelectChannels(torch.argsort(order).tolist())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the gated channels, (batch, gated channels, height, width), with the gates if they are kept."""
+        """Return the gated channels, (batch, gated channels, height, width), and the gates if kept."""
         gates = self.sigmoid(self.select_gates(x))
         gated = self.multiply(self.select_channels(x), self.spread(gates))
         return gated if self.concat is None else self.restore(self.concat(gates, gated))

@@ -44,7 +44,8 @@ class _BlockModule(torch.nn.Module):
         self.sizes = tuple((int(size), int((sizes == size).sum())) for size in sizes.unique())
         self.register_buffer("block_of_channel", torch.arange(len(sizes)).repeat_interleave(sizes))
         if len(self.sizes) > 1:
-            # Blocks of one size are brought together, so that the work does not grow with the number of blocks.
+            # Blocks of one size are brought together, so that the work does not grow with the number of
+            # blocks.
             by_size = torch.argsort(sizes, stable=True)
             starts = torch.cumsum(sizes, 0) - sizes
             channels = [torch.arange(int(sizes[block])) + starts[block] for block in by_size]
@@ -92,7 +93,8 @@ class NormActivation(_BlockModule):
     Args:
         blocks: Sizes of the blocks in channel order.
         function: "relu", "sigmoid" or "squash", which is n / (1 + n).
-        bias: What is taken off each block's norm before the function, of shape (blocks,); nothing if left out.
+        bias: What is taken off each block's norm before the function, of shape (blocks,); nothing if left
+            out.
 
     Example:
         >>> activation = NormActivation((2,), "relu", torch.tensor([4.0]))
@@ -182,4 +184,5 @@ class NormMaxPool(_BlockModule):
 
     def extra_repr(self) -> str:
         """Return the arguments for the module's string form."""
-        return f"{super().extra_repr()}, kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        window = f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        return f"{super().extra_repr()}, {window}"

@@ -1,4 +1,4 @@
-"""Every public class of `e2cnn.nn` with examples of it: what the tests convert and the page of modules lists."""
+"""Every public class of `e2cnn.nn` with examples: what the tests convert and the page of modules lists."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import e2cnn.nn.modules.batchnormalization.gnorm as gnorm
+import numpy as np
 import pytest
 import torch
+from e2cnn.group import directsum
 
 from eq_aimet.adapters.e2cnn import enn, gspaces
 from eq_aimet.adapters.e2cnn.rebinding import Namespace
@@ -22,7 +24,8 @@ NO_LAYERS = {
     "FieldType": "a type",
     "GeometricTensor": "a typed tensor",
     "tensor_directsum": "a function, exported as a concatenation",
-    "EquivariantModule": "the base class of modules; a class of your own is traced, or exported by its own `export()`",
+    "EquivariantModule": "the base class of modules; a class of your own is traced, or exported by its own "
+    "`export()`",
     "init": "a module of functions",
 }
 
@@ -64,7 +67,7 @@ class Network(torch.nn.Module):
 
 
 class Branches(torch.nn.Module):
-    """Fields by label, each with a module of its own, merged again; written with the parts of `MultipleModule`."""
+    """Fields by label, each with a module of its own, merged again: the parts of `MultipleModule`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +75,9 @@ class Branches(torch.nn.Module):
         self.in_type = in_type
         self.branch = enn.BranchingModule(in_type, ["a", "b", "a", "b"])
         first, second = self.branch.out_type["a"], self.branch.out_type["b"]
-        self.merge = enn.MergeModule([(enn.R2Conv(first, regular(C4), 3, padding=1), "a"), (enn.ReLU(second), "b")])
+        self.merge = enn.MergeModule(
+            [(enn.R2Conv(first, regular(C4), 3, padding=1), "a"), (enn.ReLU(second), "b")]
+        )
 
     def forward(self, x: enn.GeometricTensor) -> enn.GeometricTensor:
         return self.merge(self.branch(x))
@@ -182,22 +187,38 @@ def _cases() -> Sequence[Case]:
 
     cases: list[Case] = []
     for name, space in (("C4", C4), ("C8", C8), ("D4", D4), ("flips", FLIPS)):
-        add("R2Conv", f"{name}, 3×3", lambda s=space: enn.R2Conv(field_type(s, "trivial"), regular(s), 3, padding=1))
+        add(
+            "R2Conv",
+            f"{name}, 3×3",
+            lambda s=space: enn.R2Conv(field_type(s, "trivial"), regular(s), 3, padding=1),
+        )
     add("R2Conv", "1×1, mixed fields", lambda: enn.R2Conv(_mixed(), _mixed(), 1))
-    add("R2Conv", "5×5, stride, no bias", lambda: enn.R2Conv(regular(C4), regular(C4), 5, stride=2, bias=False))
+    add(
+        "R2Conv",
+        "5×5, stride, no bias",
+        lambda: enn.R2Conv(regular(C4), regular(C4), 5, stride=2, bias=False),
+    )
     add("R2Conv", "dilation, groups", lambda: enn.R2Conv(regular(C4), regular(C4), 3, dilation=2, groups=2))
     for mode in ("reflect", "replicate", "circular"):
         add("R2Conv", mode, lambda m=mode: enn.R2Conv(regular(C4), regular(C4), 3, padding=1, padding_mode=m))
     add("R2Conv", "padding of a pair", lambda: enn.R2Conv(regular(C4), regular(C4), 3, padding=(1, 0)))
     add("R2Conv", "SO(2), irreps", lambda: enn.R2Conv(_vectors(), field_type(SO2, 0, 1), 3))
-    add("R2Conv", "O(2), irreps", lambda: enn.R2Conv(field_type(O2, (0, 0), (1, 1)), field_type(O2, (1, 1)), 3))
+    add(
+        "R2Conv",
+        "O(2), irreps",
+        lambda: enn.R2Conv(field_type(O2, (0, 0), (1, 1)), field_type(O2, (1, 1)), 3),
+    )
     add("R2ConvTransposed", "stride", lambda: enn.R2ConvTransposed(regular(C4), regular(C4), 3, stride=2))
     add(
         "R2ConvTransposed",
         "output_padding",
         lambda: enn.R2ConvTransposed(regular(C4), regular(C4), 3, padding=1, stride=2, output_padding=1),
     )
-    add("R2ConvTransposed", "groups", lambda: enn.R2ConvTransposed(regular(C4), regular(C4), 3, groups=2, bias=False))
+    add(
+        "R2ConvTransposed",
+        "groups",
+        lambda: enn.R2ConvTransposed(regular(C4), regular(C4), 3, groups=2, bias=False),
+    )
     add("R2Diffop", "C4, 5×5", lambda: enn.R2Diffop(regular(C4), regular(C4), 5, padding=2))
     add("R2Diffop", "D4, groups", lambda: enn.R2Diffop(regular(D4), regular(D4), 3, accuracy=1, groups=2))
     add("R2Upsampling", "scale", lambda: enn.R2Upsampling(regular(C4), 2))
@@ -212,7 +233,11 @@ def _cases() -> Sequence[Case]:
     for function in ("n_relu", "n_sigmoid"):
         add("NormNonLinearity", function, lambda f=function: enn.NormNonLinearity(_vectors(), f))
     add("NormNonLinearity", "squash", lambda: enn.NormNonLinearity(_vectors(), "squash", bias=False))
-    add("InducedNormNonLinearity", "O(2)", lambda: enn.InducedNormNonLinearity(field_type(O2, _induced(O2)[0])))
+    add(
+        "InducedNormNonLinearity",
+        "O(2)",
+        lambda: enn.InducedNormNonLinearity(field_type(O2, _induced(O2)[0])),
+    )
     add(
         "InducedNormNonLinearity",
         "D4, two fields",
@@ -250,7 +275,9 @@ def _cases() -> Sequence[Case]:
     add("PointwiseMaxPool", "plain", lambda: enn.PointwiseMaxPool(regular(C4), 3, 2, 1))
     add("PointwiseMaxPool", "ceil_mode", lambda: enn.PointwiseMaxPool(regular(C4), 2, ceil_mode=True))
     add("PointwiseMaxPool", "dilation", lambda: enn.PointwiseMaxPool(regular(C4), 2, dilation=2))
-    add("PointwiseMaxPoolAntialiased", "stride", lambda: enn.PointwiseMaxPoolAntialiased(regular(C4), 3, 2, 1))
+    add(
+        "PointwiseMaxPoolAntialiased", "stride", lambda: enn.PointwiseMaxPoolAntialiased(regular(C4), 3, 2, 1)
+    )
     add("PointwiseAvgPool", "padding", lambda: enn.PointwiseAvgPool(regular(C4), 3, 2, 1))
     add("PointwiseAvgPool", "ceil_mode", lambda: enn.PointwiseAvgPool(_mixed(), 2, ceil_mode=True))
     add("PointwiseAvgPoolAntialiased", "stride", lambda: enn.PointwiseAvgPoolAntialiased(_mixed(), 0.66, 2))
@@ -281,6 +308,7 @@ def _cases() -> Sequence[Case]:
     add("ReshuffleModule", "mixed", lambda: enn.ReshuffleModule(_mixed(), [4, 2, 0, 3, 1]))
     add("MaskModule", "margin", lambda: enn.MaskModule(_mixed(), 9, margin=2))
     add("RestrictionModule", "D4 to C4", _restricted)
+    add("DisentangleModule", "interleaved vectors", lambda: enn.DisentangleModule(_interleaved()))
     add(
         "DisentangleModule",
         "restricted fields",
@@ -309,6 +337,13 @@ def _cases() -> Sequence[Case]:
     return cases
 
 
+def _interleaved() -> enn.FieldType:
+    """Return two vectors whose components take turns, as one field, twice; and a scalar."""
+    order = np.eye(4)[[0, 2, 1, 3]]
+    pair = directsum([C4.irrep(1), C4.irrep(1)], change_of_basis=order, name="interleaved")
+    return field_type(C4, pair, "trivial", pair)
+
+
 def _restricted() -> torch.nn.Module:
     restriction = enn.RestrictionModule(regular(D4), (None, 4))
     return enn.SequentialModule(
@@ -333,8 +368,8 @@ CASES: tuple[Case, ...] = tuple(_cases())
 def mend_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let two modules of e2cnn run on current torch, so that there is something to compare with.
 
-    `GNormBatchNorm` views what its `einsum` returns in another order; the float64 mend takes `MergeModule`'s dictionary
-    for a tensor.
+    `GNormBatchNorm` views what its `einsum` returns in another order; the float64 mend takes `MergeModule`'s
+    dictionary for a tensor.
     """
 
     def einsum(equation: str, operands: Any) -> torch.Tensor:

@@ -47,7 +47,9 @@ class WideResNet(torch.nn.Module):
         self.in_type = _fields(fine, 3, fine.trivial_repr)
         hidden = _fields(fine, 2)
         self.stem = enn.R2Conv(self.in_type, hidden, 5, padding=2, bias=False)
-        self.stage1 = enn.SequentialModule(WideResidualBlock(hidden, hidden), WideResidualBlock(hidden, hidden))
+        self.stage1 = enn.SequentialModule(
+            WideResidualBlock(hidden, hidden), WideResidualBlock(hidden, hidden)
+        )
         self.restrict = enn.RestrictionModule(hidden, 4)
         coarse = self.restrict.out_type
         self.disentangle = enn.DisentangleModule(coarse)

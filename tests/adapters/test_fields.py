@@ -1,4 +1,4 @@
-"""Blocks and actions out of field types, and filters that are bit-constant on the orbits which follow from them."""
+"""Blocks and actions out of field types, and filters that are bit-constant on the orbits of these."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def types(space, *names):
 
 
 def build_filter(space, kernel_size, groups=1, seed=0):
-    """Return the plain convolution of a random R2Conv between regular fields (with a trivial one if ungrouped)."""
+    """Return the plain convolution of a random R2Conv; of regular fields only if it has groups."""
     torch.manual_seed(seed)
     names = ["regular", "regular"] if groups > 1 else ["regular", "trivial"]
     in_type = types(space, *names)
@@ -42,7 +42,9 @@ SPACES = {
 
 def test_field_sizes_are_in_channel_order():
     space = gspaces.Rot2dOnR2(4)
-    in_type = enn.FieldType(space, [space.regular_repr, space.trivial_repr, space.irrep(1), space.regular_repr])
+    in_type = enn.FieldType(
+        space, [space.regular_repr, space.trivial_repr, space.irrep(1), space.regular_repr]
+    )
     assert field_sizes(in_type) == (4, 1, 2, 4)
     assert all(type(size) is int for size in field_sizes(in_type))
 

@@ -57,7 +57,9 @@ def test_export_computes_what_the_source_does(case: Case):
     assert_close(run(plain, inputs), expected)
     other_batch = tuple(torch.cat((x, 2 * x[:1])) for x in inputs)
     assert_close(run(plain, other_batch), run(network, other_batch))
-    assert not [name for name, module in plain.named_modules() if "e2cnn" in type(module).__module__.split(".")]
+    assert not [
+        name for name, module in plain.named_modules() if "e2cnn" in type(module).__module__.split(".")
+    ]
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
@@ -163,7 +165,9 @@ def test_a_batch_norm_without_statistics_is_refused():
 
 def test_a_class_without_an_equivalent_is_refused_by_name(monkeypatch):
     monkeypatch.delitem(CONVERTERS, enn.NormPool)
-    with pytest.raises(ExportError, match=r"`NormPool` of e2cnn has no exact plain equivalent.*register a plugin"):
+    with pytest.raises(
+        ExportError, match=r"`NormPool` of e2cnn has no exact plain equivalent.*register a plugin"
+    ):
         to_plain_module(enn.NormPool(regular(C4)))
 
 
@@ -203,7 +207,9 @@ def test_users_own_modules():
     assert isinstance(to_plain_module(Renamed(in_type)), torch.nn.ReLU)
     assert to_plain_module(Doubled(in_type)) is None
     assert isinstance(to_plain_module(OwnExport(in_type)), torch.nn.Threshold)
-    with pytest.raises(ExportError, match=r"`WrongExport.export\(\)` returned a str; return a torch.nn.Module"):
+    with pytest.raises(
+        ExportError, match=r"`WrongExport.export\(\)` returned a str; return a torch.nn.Module"
+    ):
         to_plain_module(WrongExport(in_type))
     x = torch.randn(1, 4, 3, 3)
     assert torch.equal(export_model(Network(Doubled(in_type)), x)(x), 2.0 * x.relu())
@@ -223,11 +229,23 @@ def test_state_dict_holds_every_number():
         assert not missing + constants
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_export_moves_to_another_device_as_a_whole(case: Case):
+    """The meta device stands for a GPU: whatever stays behind on the CPU makes the forward fail."""
+    plain = export_model(Network(case.build()), case.inputs()).to("meta")
+    outputs = listed(plain(*(x.to("meta") for x in case.inputs())))
+    expected = run(Network(case.build()).eval(), case.inputs())
+    assert [output.device.type for output in outputs] == len(expected) * ["meta"]
+    assert [output.shape for output in outputs] == [output.shape for output in expected]
+
+
 def test_double_precision_is_kept():
     in_type = field_type(SO2, 0, 1, 2)
     network = randomise(Network(enn.NormNonLinearity(in_type))).double()
     x = torch.randn(1, in_type.size, 5, 5, dtype=torch.float64)
     plain = export_model(network, x)
     assert_close(run(plain, (x,)), run(network, (x,)), tolerance=1e-14)
-    vectors = export_model(Network(enn.VectorFieldNonLinearity(regular(C4))).double(), torch.randn(1, 8, 3, 3).double())
+    vectors = export_model(
+        Network(enn.VectorFieldNonLinearity(regular(C4))).double(), torch.randn(1, 8, 3, 3).double()
+    )
     assert {value.dtype for value in vectors.state_dict().values()} == {torch.float64}

@@ -1,4 +1,4 @@
-"""Whole networks of e2cnn's kind: exported exactly, as symmetric as the source, and taken by AIMET and onnxruntime."""
+"""Whole networks of e2cnn's kind: exported exactly, as symmetric as before, taken by AIMET and ONNX."""
 
 from __future__ import annotations
 

@@ -98,7 +98,9 @@ def _stage(kind, in_type, out_type):
         )
     if kind == "pool":
         return enn.SequentialModule(
-            enn.PointwiseMaxPool(in_type, 3, 1, 1), enn.R2Conv(in_type, out_type, 3, padding=1), enn.ELU(out_type)
+            enn.PointwiseMaxPool(in_type, 3, 1, 1),
+            enn.R2Conv(in_type, out_type, 3, padding=1),
+            enn.ELU(out_type),
         )
     if kind == "blur":
         return enn.SequentialModule(
@@ -134,7 +136,11 @@ PLANS = st.fixed_dictionaries(
 
 
 @settings(
-    max_examples=COUNT, deadline=None, derandomize=COUNT <= 25, suppress_health_check=list(HealthCheck), database=None
+    max_examples=COUNT,
+    deadline=None,
+    derandomize=COUNT <= 25,
+    suppress_health_check=list(HealthCheck),
+    database=None,
 )
 @given(plan=PLANS)
 def test_random_networks(plan):

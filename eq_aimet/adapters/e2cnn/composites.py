@@ -1,4 +1,4 @@
-"""e2cnn's modules that take or return several fields by label, as calls of plain modules in the traced graph."""
+"""e2cnn's modules that take or return fields by label, as calls of plain modules in the traced graph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ __all__ = ["COMPOSITES", "Record"]
 Record = Callable[..., Any]
 
 
-def _branch(module: enn.BranchingModule, record: Record, x: enn.GeometricTensor) -> dict[str, enn.GeometricTensor]:
+def _branch(
+    module: enn.BranchingModule, record: Record, x: enn.GeometricTensor
+) -> dict[str, enn.GeometricTensor]:
     if module.reshuffle_layer is not None:
         x = module.reshuffle_layer(x)
     branches = {}

@@ -48,15 +48,16 @@ def tag_with_types(
 ) -> torch.nn.Module:
     """Put the blocks of its field types on a fresh plain layer, and return this layer.
 
-    It gets those actions that its weights have. e2cnn has two faults by which they miss some: it takes spaces for equal
-    that differ in their mirror axis alone, and reuses the filters of the one for the other; and it mirrors the stencils
-    of `R2Diffop` along the perpendicular axis.
+    It gets those actions that its weights have. e2cnn has two faults by which they miss some: it takes spaces
+    for equal that differ in their mirror axis alone, and reuses the filters of the one for the other; and it
+    mirrors the stencils of `R2Diffop` along the perpendicular axis.
     """
     blocks = describe_layer(in_type, out_type, kernel_size=kernel_size)
     actions = tuple(action for action in blocks.actions if has_action(layer, action))
     if len(actions) < len(blocks.actions):
         logger.warning(
-            "A %s over %s is not symmetric under %s, which its types declare; it carries the other actions only.",
+            "A %s over %s is not symmetric under %s, which its types declare; it carries the other actions "
+            "only.",
             type(layer).__name__,
             in_type.gspace.name,
             ", ".join(str(action) for action in blocks.actions if action not in actions),
@@ -70,7 +71,8 @@ def exact_elements(gspace: GSpace, turns_grid: bool) -> tuple[tuple[Any, int, bo
 
     Args:
         gspace: The space of the layer's types.
-        turns_grid: Whether the kernel is larger than 1×1. If not, any element is exact and the grid stays as it is.
+        turns_grid: Whether the kernel is larger than 1×1. If not, any element is exact and the grid stays as
+            it is.
     """
     # e2cnn calls two spaces equal whose mirror axes differ, so the axis belongs to the key.
     return _exact_elements(gspace, getattr(gspace, "axis", None), turns_grid)

@@ -34,7 +34,7 @@ class TracedGraph:
     in_place: set[fx.Node]
 
 
-_IN_PLACE_OPERATORS = {
+_IN_PLACE_OPERATORS: dict[Any, Callable[..., Any]] = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
     operator.imul: operator.mul,
@@ -57,9 +57,11 @@ _JOINS = (torch.cat, torch.concat, torch.concatenate)
 
 def is_batch_size(node: fx.Node, examples: dict[fx.Node, Any]) -> bool:
     """Return whether the number that `node` stands for is computed from the first dimension of a tensor."""
-    if node.target is operator.getitem and isinstance(examples[node.args[0]], torch.Size):  # type: ignore[index]
-        length = len(examples[node.args[0]])  # type: ignore[index]
-        return isinstance(node.args[1], int) and node.args[1] % length == 0
+    source = node.args[0] if node.args else None
+    if node.target is operator.getitem and isinstance(source, fx.Node):
+        shape, place = examples[source], node.args[1]
+        if isinstance(shape, torch.Size):
+            return isinstance(place, int) and place in (0, -len(shape))
     if node.op == "call_method" and node.target == "size":
         return bool(node.args[1:]) and node.args[1] == 0
     sources = [source for source in node.all_input_nodes if not isinstance(examples[source], torch.Tensor)]
@@ -67,7 +69,9 @@ def is_batch_size(node: fx.Node, examples: dict[fx.Node, Any]) -> bool:
 
 
 def in_place_to_plain(traced: TracedGraph) -> None:
-    """Make each operation in place one out of place, in place in the graph: later uses of the input take its result.
+    """Make each operation in place one out of place, in the graph itself.
+
+    Later uses of the input take the operation's result.
 
     Raises:
         ExportError: If a view of the changed tensor is used later, which would not see the change any more.
@@ -80,9 +84,11 @@ def in_place_to_plain(traced: TracedGraph) -> None:
         source = node.args[0]
         assert isinstance(source, fx.Node)
         for other in order:
-            if other is not source and order[other] < order[node] and _share(traced, other, source):
-                if any(order[user] > order[node] for user in other.users):
-                    raise shared_in_place(f"`{node.target}`", traced.scopes.get(node, ""))
+            is_older_view = (
+                other is not source and order[other] < order[node] and _share(traced, other, source)
+            )
+            if is_older_view and any(order[user] > order[node] for user in other.users):
+                raise shared_in_place(f"`{node.target}`", traced.scopes.get(node, ""))
         plain(node)
         for user in list(source.users):
             if order[user] > order[node]:
@@ -96,8 +102,9 @@ def _out_of_place(node: fx.Node, is_in_place_module: bool) -> Callable[[fx.Node]
     if node.op == "call_module":
         return (lambda node: None) if is_in_place_module else None
     if node.op == "call_function":
-        if node.target in _IN_PLACE_OPERATORS:
-            return lambda node: setattr(node, "target", _IN_PLACE_OPERATORS[node.target])
+        operation = _IN_PLACE_OPERATORS.get(node.target)
+        if operation is not None:
+            return lambda node: setattr(node, "target", operation)
         if node.kwargs.get("inplace"):
             return lambda node: setattr(node, "kwargs", {**node.kwargs, "inplace": False})
     if node.op == "call_method":
@@ -116,7 +123,7 @@ def _share(traced: TracedGraph, first: fx.Node, second: fx.Node) -> bool:
 
 
 def operations_to_modules(traced: TracedGraph, taken: set[str]) -> dict[str, torch.nn.Module]:
-    """Replace sums, differences, products, concatenations and activations by modules, in place; return these by name.
+    """Replace sums, products, concatenations and activations by modules, in place; return these by name.
 
     Args:
         traced: The graph, with nothing in place.
@@ -145,7 +152,11 @@ def _module_of(traced: TracedGraph, node: fx.Node) -> tuple[str, torch.nn.Module
     """Return (name, module, arguments) of the module that does what `node` does, or `None`."""
     if node.op not in ("call_function", "call_method"):
         return None
-    if node.target in _BINARY and not node.kwargs and [_is_tensor(traced, a) for a in node.args] == [True, True]:
+    if (
+        node.target in _BINARY
+        and not node.kwargs
+        and [_is_tensor(traced, a) for a in node.args] == [True, True]
+    ):
         stem, cls = _BINARY[node.target]
         return stem, cls(), node.args
     if node.target in _UNARY and not any(node.kwargs.values()) and _is_tensor(traced, node.args[0]):
@@ -154,7 +165,11 @@ def _module_of(traced: TracedGraph, node: fx.Node) -> tuple[str, torch.nn.Module
     if node.target in _JOINS and set(node.kwargs) <= {"dim", "axis"}:
         dim = next(iter(node.kwargs.values()), node.args[1] if len(node.args) > 1 else 0)
         parts = node.args[0]
-        if isinstance(dim, int) and isinstance(parts, (list, tuple)) and all(_is_tensor(traced, p) for p in parts):
+        if (
+            isinstance(dim, int)
+            and isinstance(parts, (list, tuple))
+            and all(_is_tensor(traced, p) for p in parts)
+        ):
             return "concat", Concat(dim), tuple(parts)
     return None
 

@@ -1,6 +1,7 @@
 """From e2cnn's layers with weights or statistics to convolutions and batch norms of torch.
 
-Every function here takes one e2cnn module, leaves it as it is, and returns a new plain layer that carries its blocks.
+Every function here takes one e2cnn module, leaves it as it is, and returns a new plain layer that carries its
+blocks.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "norm_batch_norm",
     "transposed_convolution",
 ]
+
 
 def convolution(module: enn.R2Conv | enn.R2Diffop) -> torch.nn.Module:
     """Return the `Conv2d` of an `R2Conv` or `R2Diffop`."""
@@ -83,10 +85,11 @@ def gaussian_blur(module: Any, padding: tuple[int, int]) -> torch.nn.Module:
 
 
 def inner_batch_norm(module: enn.InnerBatchNorm) -> torch.nn.Module:
-    """Return the `BatchNorm2d` of an `InnerBatchNorm`: the values of each field, repeated over its channels."""
+    """Return the `BatchNorm2d` of an `InnerBatchNorm`: each field's values, repeated over its channels."""
     if not module.track_running_stats:
         raise ExportError(
-            "`InnerBatchNorm(track_running_stats=False)` uses the statistics of each batch, which no plain batch norm shares "
+            "`InnerBatchNorm(track_running_stats=False)` uses the statistics of each batch, which no plain "
+            "batch norm shares "
             "over a field. Train with running statistics."
         )
     inner = {size: getattr(module, f"batch_norm_[{size}]") for size in set(field_sizes(module.in_type))}
@@ -99,7 +102,7 @@ def inner_batch_norm(module: enn.InnerBatchNorm) -> torch.nn.Module:
                 if values is not None:
                     # One value per field, in channel order, repeated over the field's channels.
                     getattr(layer, name)[sizes == size] = values.repeat_interleave(size)
-            layer.num_batches_tracked.copy_(batch_norm.num_batches_tracked)
+            _buffer(layer, "num_batches_tracked").copy_(batch_norm.num_batches_tracked)
     return tag_with_types(layer, module.in_type, module.out_type)
 
 
@@ -130,7 +133,8 @@ def _scale_only(module: Any, fields: list[tuple[int, str]]) -> torch.nn.Module:
 
     Args:
         module: The e2cnn batch norm.
-        fields: The size of each field in channel order, and the name of its kind, which e2cnn keeps statistics by.
+        fields: The size of each field in channel order, and the name of its kind, which e2cnn keeps
+            statistics by.
     """
     kinds = dict.fromkeys(name for _, name in fields)
     sizes = torch.tensor([size for size, _ in fields])
@@ -140,18 +144,20 @@ def _scale_only(module: Any, fields: list[tuple[int, str]]) -> torch.nn.Module:
             members = torch.tensor([name == kind for _, name in fields])
             channels = members.repeat_interleave(sizes)
             size = int(sizes[members][0])
-            layer.running_var[channels] = getattr(module, f"{kind}_running_var").flatten().repeat_interleave(size)
+            _buffer(layer, "running_var")[channels] = (
+                getattr(module, f"{kind}_running_var").flatten().repeat_interleave(size)
+            )
             if module.affine:
                 layer.weight[channels] = getattr(module, f"{kind}_weight").flatten().repeat_interleave(size)
-        layer.num_batches_tracked.copy_(module.num_batches_tracked)
+        _buffer(layer, "num_batches_tracked").copy_(module.num_batches_tracked)
     return tag_with_types(layer, module.in_type, module.out_type)
 
 
 def generic_batch_norm(module: enn.GNormBatchNorm) -> torch.nn.Module:
     """Return the plain layer of a `GNormBatchNorm`.
 
-    It is a `BatchNorm2d` where the fields are written in their irreps, and a 1×1 `Conv2d` where they are not: there
-    the norm mixes the channels of each field.
+    It is a `BatchNorm2d` where the fields are written in their irreps, and a 1×1 `Conv2d` where they are not:
+    there the norm mixes the channels of each field.
     """
     statistics = {name: _field_statistics(module, name) for name, _ in module._sizes}
     names = [representation.name for representation in module.in_type.representations]
@@ -163,29 +169,39 @@ def generic_batch_norm(module: enn.GNormBatchNorm) -> torch.nn.Module:
         return blockwise_layer(module, [matrix for matrix, _ in maps], [offset for _, offset in maps], like)
     layer = _batch_norm(module, like)
     with torch.no_grad():
-        for name, values in zip(("running_mean", "running_var", "weight", "bias"), torch.cat(fields, 1), strict=True):
+        for name, values in zip(
+            ("running_mean", "running_var", "weight", "bias"), torch.cat(fields, 1), strict=True
+        ):
             if getattr(layer, name) is not None:
                 getattr(layer, name).copy_(values)
-        layer.num_batches_tracked.copy_(module.num_batches_tracked)
+        _buffer(layer, "num_batches_tracked").copy_(module.num_batches_tracked)
     return tag_with_types(layer, module.in_type, module.out_type)
 
 
-def _affine_map(module: enn.GNormBatchNorm, name: str, field: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _affine_map(
+    module: enn.GNormBatchNorm, name: str, field: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return matrix and offset of one field's normalisation, of shape (size, size) and (size,)."""
     mean, variance, weight, bias = field
     scale = weight / (variance + module.eps).sqrt()
     matrix, offset = torch.diag(scale), bias - scale * mean  # in the basis of the irreps
     if not hasattr(module, f"{name}_change_of_basis"):
         return matrix, offset
-    basis, inverse = (getattr(module, f"{name}_change_of_basis{suffix}").double().cpu() for suffix in ("", "_inv"))
+    basis, inverse = (
+        getattr(module, f"{name}_change_of_basis{suffix}").double().cpu() for suffix in ("", "_inv")
+    )
     return basis @ matrix @ inverse, basis @ offset
 
 
 def _field_statistics(module: enn.GNormBatchNorm, name: str) -> torch.Tensor:
-    """Return mean, variance, weight and bias in the basis of the irreps, in float64, of shape (4, fields, size)."""
+    """Return mean, variance, weight and bias of the irreps, in float64, of shape (4, fields, size)."""
     spread = getattr(module, f"vars_propagator_{name}").double().cpu()  # [size, irreps]
     variances = getattr(module, f"{name}_running_var").detach().double().cpu()  # [fields, irreps]
-    weights = getattr(module, f"{name}_weight").detach().double().cpu() if module.affine else torch.ones_like(variances)
+    weights = (
+        getattr(module, f"{name}_weight").detach().double().cpu()
+        if module.affine
+        else torch.ones_like(variances)
+    )
     means, biases = (torch.zeros(len(variances), len(spread), dtype=torch.float64) for _ in range(2))
     trivial = module._trivial_idxs[name]
     means[:, trivial] = getattr(module, f"{name}_running_mean").double().cpu()
@@ -196,8 +212,19 @@ def _field_statistics(module: enn.GNormBatchNorm, name: str) -> torch.Tensor:
 
 def _batch_norm(module: Any, like: torch.Tensor) -> torch.nn.BatchNorm2d:
     return torch.nn.BatchNorm2d(
-        module.in_type.size, module.eps, module.momentum, affine=module.affine, device=like.device, dtype=like.dtype
+        module.in_type.size,
+        module.eps,
+        module.momentum,
+        affine=module.affine,
+        device=like.device,
+        dtype=like.dtype,
     )
+
+
+def _buffer(layer: torch.nn.BatchNorm2d, name: str) -> torch.Tensor:
+    buffer = getattr(layer, name)
+    assert isinstance(buffer, torch.Tensor)
+    return buffer
 
 
 def _size_of_channel(module: Any) -> torch.Tensor:

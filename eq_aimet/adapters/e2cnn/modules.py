@@ -32,10 +32,11 @@ TRACED_THROUGH: tuple[type[torch.nn.Module], ...] = (
 
 
 def to_plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
-    """Return a plain module that computes what an e2cnn `module` does in eval mode, or `None` to trace into it.
+    """Return a plain module that computes what `module` does in eval mode, or `None` to trace into it.
 
-    A class of e2cnn is converted by the table below. A user's own `EquivariantModule` is converted by its own `export()` if
-    it defines one; if it only adds to a class of e2cnn without a new `forward`, as that class; otherwise it is traced.
+    A class of e2cnn is converted by the table below. A user's own `EquivariantModule` is converted by its own
+    `export()` if it defines one; if it only adds to a class of e2cnn without a new `forward`, as that class;
+    otherwise it is traced.
 
     Raises:
         ExportError: If a class of e2cnn has no exact plain equivalent here.
@@ -51,7 +52,8 @@ def to_plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
     converter = CONVERTERS.get(type(module)) or CONVERTERS.get(owner)
     if converter is None:
         raise ExportError(
-            f"`{type(module).__name__}` of e2cnn has no exact plain equivalent in eq_aimet. Replace it by a module that has "
+            f"`{type(module).__name__}` of e2cnn has no exact plain equivalent in eq_aimet. Replace it by a "
+            "module that has "
             "one, or register a plugin whose `eq_aimet_export_module` returns a plain module for it."
         )
     return converter(module).eval()
@@ -61,8 +63,8 @@ def _own_export(module: Any) -> torch.nn.Module:
     exported = copy.deepcopy(module).export()
     if not isinstance(exported, torch.nn.Module):
         raise ExportError(
-            f"`{type(module).__name__}.export()` returned a {type(exported).__name__}; return a torch.nn.Module that takes "
-            "and returns plain tensors."
+            f"`{type(module).__name__}.export()` returned a {type(exported).__name__}; return a "
+            "torch.nn.Module that takes and returns plain tensors."
         )
     return exported.eval()
 

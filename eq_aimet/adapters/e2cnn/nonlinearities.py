@@ -52,12 +52,14 @@ def norm_nonlinearity(module: enn.NormNonLinearity) -> torch.nn.Module:
 
 
 def induced_norm_nonlinearity(module: enn.InducedNormNonLinearity) -> torch.nn.Module:
-    """Return the `NormActivation` of an `InducedNormNonLinearity`: the subfields of a field share its bias."""
+    """Return the `NormActivation` of an `InducedNormNonLinearity`; subfields of a field share its bias."""
     representations = module.in_type.representations
     kinds = [(representation.size, subfield_size(representation)) for representation in representations]
     biases = _field_biases(module, kinds)
     if biases is not None:
-        biases = biases.repeat_interleave(torch.tensor([size // part for size, part in kinds]).to(biases.device))
+        biases = biases.repeat_interleave(
+            torch.tensor([size // part for size, part in kinds]).to(biases.device)
+        )
     return NormActivation(subfield_sizes(module), _norm_function(module), biases)
 
 
@@ -109,7 +111,9 @@ def induced_gated(module: enn.InducedGatedNonLinearity1) -> torch.nn.Module:
     for size, place in zip(fields, _places(fields), strict=True):
         for subfield in range(quotient):
             gate_of_channel += size // quotient * [place * quotient + subfield]
-    return _gated_channels(module, gates, gate_of_channel, module.bias.detach().flatten().repeat_interleave(quotient))
+    return _gated_channels(
+        module, gates, gate_of_channel, module.bias.detach().flatten().repeat_interleave(quotient)
+    )
 
 
 def _gates_and_fields(module: Any, name: str) -> tuple[list[int], list[int]]:

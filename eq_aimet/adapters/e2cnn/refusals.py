@@ -1,4 +1,4 @@
-"""What the tracer says when a model can't be exported: the place in the user's code, the reason and the way round."""
+"""What the tracer says when a model can't be exported: the place in the code, the reason, the way round."""
 
 from __future__ import annotations
 
@@ -30,23 +30,24 @@ def fixed_batch_size(what: str) -> ExportError:
     """Return the error for a line of the model that fixes the batch size; `what` it does."""
     return ExportError(
         f"The model can't be traced: {_place(traceback.extract_stack()[:-2])} {what}. "
-        "The exported model would take this batch size only: write `x.shape[0]` where the size is used, with tensor "
-        "methods such as `view`, `reshape` or `new_zeros`."
+        "The exported model would take this batch size only: write `x.shape[0]` where the size is used, "
+        "with tensor methods such as `view`, `reshape` or `new_zeros`."
     )
 
 
 def shared_in_place(operation: str, scope: str) -> ExportError:
     """Return the error for a change in place that another part of the model sees through a view."""
     return ExportError(
-        f"`{scope or 'model'}`: {operation} changes a tensor in place of which a view is used later. Write the operation out "
-        "of place, for example `x = x + y` for `x += y`, or `inplace=False`."
+        f"`{scope or 'model'}`: {operation} changes a tensor in place of which a view is used later. Write "
+        "the operation out of place, for example `x = x + y` for `x += y`, or `inplace=False`."
     )
 
 
 def wrong_type(module: Any, path: str, received: str, expected: FieldType) -> ExportError:
     """Return the error for a module that is called with something else than its field type."""
     return ExportError(
-        f"`model.{path}` ({type(module).__name__}): received {received}, expected a `GeometricTensor` of type {expected}. "
+        f"`model.{path}` ({type(module).__name__}): received {received}, expected a `GeometricTensor` of "
+        f"type {expected}. "
         "Give the module the field type of what it is called with."
     )
 
@@ -59,13 +60,15 @@ def tracing_error(error: Exception, inputs: Sequence[Any]) -> Exception:
         shapes = [tuple(getattr(value, "shape", ())) for value in inputs]
         return InvalidArgumentError(
             "dummy_input",
-            received=f"inputs of shape {', '.join(map(str, shapes))}, on which the model fails at {place} ({reason})",
+            received=f"inputs of shape {', '.join(map(str, shapes))}, on which the model fails at {place} "
+            f"({reason})",
             expected="inputs as the model's `forward` takes them",
             remedy="Give one batch as the model sees it in training.",
         )
     return ExportError(
-        f"The model can't be traced: {place} fails ({reason}). Write this line with torch operations on tensors and e2cnn "
-        "modules, or register a plugin whose `eq_aimet_export_module` returns a plain module for the part that has it."
+        f"The model can't be traced: {place} fails ({reason}). Write this line with torch operations on "
+        "tensors and e2cnn modules, or register a plugin whose `eq_aimet_export_module` returns a plain "
+        "module for the part that has it."
     )
 
 

@@ -1,7 +1,8 @@
 """Tracing a network of e2cnn and torch modules into a plain graph.
 
-The network's own `forward` runs once on symbolic values. Each value carries its result on the dummy input, so that shapes
-are known and code that looks at them runs as usual; only decisions that depend on the data are refused.
+The network's own `forward` runs once on symbolic values. Each value carries its result on the dummy input, so
+that shapes are known and code that looks at them runs as usual; only decisions that depend on the data are
+refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from e2cnn.nn import EquivariantModule, FieldType, GeometricTensor
 from torch import fx
 
 from eq_aimet.adapters.e2cnn.composites import COMPOSITES
-from eq_aimet.adapters.e2cnn.graphs import TracedGraph, in_place_to_plain, is_batch_size, operations_to_modules
+from eq_aimet.adapters.e2cnn.graphs import (
+    TracedGraph,
+    in_place_to_plain,
+    is_batch_size,
+    operations_to_modules,
+)
 from eq_aimet.adapters.e2cnn.refusals import data_dependent, fixed_batch_size, tracing_error, wrong_type
 from eq_aimet.errors import ExportError, InvalidArgumentError
 
@@ -86,6 +92,8 @@ class _Holder(torch.nn.Module):
 class _Proxy(fx.Proxy):
     """A symbolic value that knows its result on the dummy input."""
 
+    tracer: _Tracer
+
     def __getattr__(self, name: str) -> Any:
         if name in _PROPERTIES and isinstance(self.tracer.examples[self.node], torch.Tensor):
             return self.tracer.create_proxy("call_function", getattr, (self, name), {})
@@ -125,7 +133,11 @@ class _Proxy(fx.Proxy):
 
     def __format__(self, specification: str) -> str:
         example = self.tracer.examples[self.node]
-        return super().__format__(specification) if isinstance(example, torch.Tensor) else format(example, specification)
+        return (
+            super().__format__(specification)
+            if isinstance(example, torch.Tensor)
+            else format(example, specification)
+        )
 
     def __int__(self) -> int:
         return int(self._number())
@@ -196,12 +208,16 @@ class _Tracer(fx.Tracer):
         node = proxy.node
         self.scopes[node] = self.scope.module_path
         if kind not in ("placeholder", "output", "get_attr"):
-            example_args, example_kwargs = fx.node.map_arg((node.args, node.kwargs), self.examples.__getitem__)
+            example_args, example_kwargs = fx.node.map_arg(
+                (node.args, node.kwargs), self.examples.__getitem__
+            )
             with self._paused():
                 self.examples[node] = self._evaluate(kind, target, example_args, example_kwargs)
         return proxy
 
-    def _symbol(self, kind: str, target: str, args: tuple[Any, ...], kwargs: dict[str, Any], example: Any) -> Any:
+    def _symbol(
+        self, kind: str, target: str, args: tuple[Any, ...], kwargs: dict[str, Any], example: Any
+    ) -> Any:
         proxy = self.create_proxy(kind, target, args, kwargs)
         self.examples[proxy.node] = example
         return proxy
@@ -258,13 +274,15 @@ class _Tracer(fx.Tracer):
         if plain is None and not isinstance(module, EquivariantModule) and self.is_leaf_module(module, path):
             plain = copy.deepcopy(module)
             if getattr(plain, "inplace", False):
-                plain.inplace = False
+                plain.inplace = False  # type: ignore[assignment]
             return plain
         return None if plain is None else self._placed(plain)
 
     def _placed(self, plain: torch.nn.Module) -> torch.nn.Module:
-        """Return `plain`, moved to where the inputs are: modules without weights don't know where they belong."""
-        first = next((value for value in map(_tensor_of, self.inputs) if isinstance(value, torch.Tensor)), None)
+        """Return `plain` on the device of the inputs, which modules without weights don't know."""
+        first = next(
+            (value for value in map(_tensor_of, self.inputs) if isinstance(value, torch.Tensor)), None
+        )
         if first is None:
             return plain
         return plain.to(first.device, first.dtype if first.is_floating_point() else None)
@@ -291,7 +309,8 @@ class _Tracer(fx.Tracer):
         return bool(example)
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        return iter([obj[position] for position in range(len(self.examples[obj.node]))])
+        length = len(self.examples[obj.node])
+        return iter([operator.getitem(obj, position) for position in range(length)])  # type: ignore[call-overload]
 
 
 def _check_types(module: torch.nn.Module, args: tuple[Any, ...], path: str) -> None:

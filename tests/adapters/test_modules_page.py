@@ -1,0 +1,165 @@
+"""The page of modules: what AIMET simulates is tried out here, and the page in `docs/` must say so.
+
+`EQ_AIMET_WRITE_DOCS=1 pytest tests/adapters/test_modules_page.py` writes the page anew.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from functools import cache
+from pathlib import Path
+
+import module_catalogue
+import pytest
+import torch
+from module_catalogue import CASES, NO_LAYERS, Network, randomise
+
+from eq_aimet import export_model
+from eq_aimet.adapters.e2cnn import enn
+from eq_aimet.symmetry.modules import GroupMaxPool, SelectChannels
+from eq_aimet.symmetry.norm_modules import NormMaxPool
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+PAGE = Path(__file__).parents[2] / "docs" / "modules.md"
+
+HEAD = """---
+orphan: true
+---
+
+# Modules of e2cnn
+
+<!-- Written by tests/adapters/test_modules_page.py; see there how to write it anew. -->
+
+What `export_model` makes of each class of `e2cnn.nn`. "Exports" means that the plain module computes what the
+source does in eval mode, to a relative difference of 1e-6, for each of the examples. "Quantized" means that
+AIMET's `QuantizationSimModel` takes the plain module and finds encodings for its output or, where the
+output's values are some of the input's, hands on those of the input.
+
+| `e2cnn.nn` | plain modules | exports | quantized | examples |
+|---|---|---|---|---|
+"""
+
+NOTES = """
+## Not layers
+
+{others}
+
+## Notes
+
+- `InnerBatchNorm(track_running_stats=False)` is refused: it takes the statistics of each batch, and no plain
+batch norm
+  shares them over a field. Train with running statistics.
+- `GNormBatchNorm` of fields that are not written in their irreps, regular ones for example, mixes the
+channels of a field
+  and becomes a 1×1 convolution. e2cnn 0.2.3 itself can't run it on current torch (`view size is not
+  compatible`).
+- `ConcatenatedNonLinearity` needs `pymanopt` in e2cnn for most fields; the exported module doesn't.
+- `R2Diffop` over spaces with reflections is exported as it computes. e2cnn builds its stencils for the
+perpendicular
+  mirror axis, so the layer carries the actions of the rotations only, and a warning is logged.
+- e2cnn calls spaces equal that differ in their mirror axis alone, and reuses the filters of the first for the
+second.
+  Layers carry those actions that their weights have; build one axis in a process, or give `recompute=True`.
+- e2cnn's layers share their bases: `model.half()` and `model.double()` reach all networks of the process.
+Convert a
+  `copy.deepcopy(model)`.
+- `PointwiseAdaptiveMaxPool` to other sizes than 1×1 has no ONNX operator, and `torch.onnx.export` refuses it.
+- A module that works in place (`ReLU(inplace=True)`, `x += y`) is exported out of place with the same result;
+it is refused
+  where a view of the changed tensor is used later.
+- Whatever is refused can be exported by a plugin: see `eq_aimet_export_module`.
+"""
+
+
+@pytest.fixture(autouse=True)
+def _mended_sources(monkeypatch):
+    module_catalogue.mend_sources(monkeypatch)
+
+
+@cache
+def export(case):
+    network = randomise(Network(case.build()))
+    inputs = case.inputs()
+    plain = export_model(network, inputs)
+    with torch.no_grad():
+        pairs = list(
+            zip(_listed(network(*(x.clone() for x in inputs))), _listed(plain(*inputs)), strict=True)
+        )
+    exact = all(float((a - b).abs().max()) <= 1e-6 * float(a.abs().max()) for a, b in pairs)
+    return plain, inputs, exact
+
+
+def _listed(outputs):
+    return list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
+
+
+@cache
+def is_quantized(case):
+    """Return whether the simulation of the plain module has encodings, and stays close to it."""
+    from aimet_torch.nn import QuantizationMixin
+    from aimet_torch.quantsim import QuantizationSimModel
+
+    plain, inputs, _ = export(case)
+    leaves = [module for module in plain.modules() if not list(module.children())]
+    sim = QuantizationSimModel(plain, dummy_input=inputs)
+    sim.compute_encodings(lambda model: model(*inputs))
+    quantized = [module for module in sim.model.modules() if isinstance(module, QuantizationMixin)]
+    if len(quantized) != len([module for module in leaves if not isinstance(module, torch.nn.Identity)]):
+        return False
+    # The values of these are some of their input's; alone in a network they have nothing to quantize.
+    selecting = (SelectChannels, GroupMaxPool, NormMaxPool, torch.nn.MaxPool2d, torch.nn.Identity)
+    if not any(module.output_quantizers[0] for module in quantized) and not all(
+        isinstance(module, selecting) for module in leaves
+    ):
+        return False
+    quantizers = [
+        q for module in quantized for q in (*module.output_quantizers, *module.input_quantizers) if q
+    ]
+    return all(quantizer.is_initialized() for quantizer in quantizers)
+
+
+def page():
+    """Return the text of the page."""
+    rows = []
+    for name in sorted(set(enn.__all__) - set(NO_LAYERS)):
+        cases = [case for case in CASES if case.cls == name]
+        kinds = dict.fromkeys(type(m).__name__ for case in cases[:1] for m in _leaves(export(case)[0]))
+        exports = all(export(case)[2] for case in cases)
+        quantized = all(is_quantized(case) for case in cases)
+        rows.append(
+            f"| `{name}` | {', '.join(f'`{kind}`' for kind in kinds)} | {_mark(exports)} | "
+            f"{_mark(quantized)} | "
+            f"{'; '.join(case.variant for case in cases)} |"
+        )
+    others = "\n".join(f"- `{name}`: {reason}." for name, reason in NO_LAYERS.items())
+    return HEAD + "\n".join(rows) + "\n" + NOTES.format(others=others)
+
+
+def _leaves(plain):
+    return [module for name, module in plain.named_modules() if name and not list(module.children())]
+
+
+def _mark(is_true):
+    return "yes" if is_true else "no"
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_aimet_simulates_every_module(case):
+    assert is_quantized(case)
+
+
+def test_the_page_is_up_to_date():
+    text = page()
+    if os.environ.get("EQ_AIMET_WRITE_DOCS"):
+        PAGE.write_text(text, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == text, inspect.getdoc(inspect.getmodule(page))
+
+
+def test_the_page_shows_a_failure(monkeypatch):
+    case = CASES[0]
+    monkeypatch.setitem(globals(), "CASES", [case])
+    monkeypatch.setitem(globals(), "NO_LAYERS", {name: "" for name in enn.__all__ if name != case.cls})
+    monkeypatch.setitem(globals(), "is_quantized", lambda case: False)
+    assert f"| `{case.cls}` | `Conv2d` | yes | no | {case.variant} |" in page()
