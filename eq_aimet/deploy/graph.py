@@ -12,6 +12,9 @@ __all__ = ["Graph", "attributes"]
 
 # Up to this size constants of equal content are stored once; comparing larger ones is not worth it.
 _SHARED_BYTES = 4096
+# onnxruntime fails to open a file whose weights share a zero point when it rewrites them to u8, as with
+# the option `session.x64quantprecision`.
+_NEVER_SHARED = np.dtype(np.int8)
 
 
 class Graph:
@@ -30,7 +33,7 @@ class Graph:
             tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
         }
         self._shared = {
-            _content(array): name for name, array in self._constants.items() if array.nbytes <= _SHARED_BYTES
+            _content(array): name for name, array in self._constants.items() if _is_shared(array)
         }
         self._count = 0
         self._shapes: dict[str, tuple[int, ...]] | None = None
@@ -71,7 +74,7 @@ class Graph:
     def constant(self, array: np.ndarray) -> str:
         """Return the name of an initializer with this content, a new one unless there is one already."""
         key = _content(array)
-        if array.nbytes > _SHARED_BYTES or key not in self._shared:
+        if not _is_shared(array) or key not in self._shared:
             name = self.fresh()
             self._constants[name] = array
             self._shared[key] = name
@@ -99,7 +102,7 @@ class Graph:
         aliases = {
             name: self._shared[_content(array)]
             for name, array in self._constants.items()
-            if array.nbytes <= _SHARED_BYTES
+            if _is_shared(array)
         }
         for node in self.nodes:
             for position, name in enumerate(node.input):
@@ -161,6 +164,10 @@ class Graph:
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Return a node's attributes as plain values."""
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _is_shared(array: np.ndarray) -> bool:
+    return array.nbytes <= _SHARED_BYTES and array.dtype != _NEVER_SHARED
 
 
 def _content(array: np.ndarray) -> tuple[Any, ...]:

@@ -66,8 +66,8 @@ class _Sum(OpRun):
     def _run(
         self, a: Any, a_scale: Any, a_zero: Any, b: Any, b_scale: Any, b_zero: Any, y_scale: Any, y_zero: Any
     ) -> tuple[np.ndarray]:
-        quantizations = [Quantization(a_scale, a_zero), Quantization(b_scale, b_zero)]
-        return (kernels.add(a, b, *quantizations, Quantization(y_scale, y_zero)),)
+        of_a, of_b = Quantization(a_scale, a_zero), Quantization(b_scale, b_zero)
+        return (kernels.add(a, b, of_a, of_b, Quantization(y_scale, y_zero)),)
 
 
 class _GlobalAverage(OpRun):

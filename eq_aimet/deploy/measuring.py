@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime
@@ -69,11 +69,11 @@ def measure_latency(
         run_session(session, image)
     for _ in range(runs):
         for session, measured in zip(sessions, times, strict=True):
-            measured.append(_seconds(lambda session=session: run_session(session, image)))
+            measured.append(_seconds(session, image))
     return Latency(1e3 * float(np.median(times[0])), 1e3 * float(np.median(times[1])), runs)
 
 
-def _seconds(action: Callable[[], object]) -> float:
+def _seconds(session: onnxruntime.InferenceSession, image: np.ndarray) -> float:
     start = time.perf_counter()
-    action()
+    run_session(session, image)
     return time.perf_counter() - start

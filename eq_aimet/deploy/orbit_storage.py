@@ -148,7 +148,8 @@ def _store(graph: Graph, layer: LayerOrbits) -> StoredWeight:
 
 def _tiles(values: np.ndarray, layer: LayerOrbits) -> list[list[CompactCells]] | None:
     """Return the compact form of each rectangle of the weight whose blocks have one size."""
-    tiles, top = [], 0
+    tiles: list[list[CompactCells]] = []
+    top = 0
     for size_out, rows in _runs(layer.blocks_out):
         tiles.append([])
         left = 0

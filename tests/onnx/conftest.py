@@ -1,0 +1,41 @@
+import logging
+
+import pytest
+import torch
+from deployed_networks import SIZE, Residual, simulate, varied_images
+
+from eq_aimet import export_onnx, make_portable
+
+# AIMET traces with torch.jit, which torch has deprecated; nothing here or there can be done about it.
+THIRD_PARTY = ("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "onnx" in item.path.parts:
+            for warning in THIRD_PARTY:
+                item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.fixture(autouse=True)
+def quiet_aimet():
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def images():
+    return varied_images(4)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """A portable C4 simulation, its file by orbit, and the report. Leave them as they are."""
+    logging.disable(logging.WARNING)
+    sim = simulate(Residual())
+    make_portable(sim)
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    report = export_onnx(sim, torch.rand(1, 3, SIZE, SIZE), path, float_model=True)
+    logging.disable(logging.NOTSET)
+    return sim, path, report

@@ -1,0 +1,115 @@
+"""`make_portable`: weights in [-64, 63], and what it refuses."""
+
+import copy
+
+import pytest
+import torch
+from deployed_networks import Residual, simulate, varied_images
+from torch import nn
+
+from eq_aimet import make_portable
+from eq_aimet.aimet.readiness import integer_weight
+from eq_aimet.errors import InvalidArgumentError
+
+
+@pytest.fixture
+def sim():
+    return simulate(Residual())
+
+
+def quantizers(sim):
+    return {
+        name: (module.weight, module.param_quantizers["weight"])
+        for name, module in sim.model.named_modules()
+        if hasattr(module, "param_quantizers") and "weight" in module.param_quantizers
+    }
+
+
+def test_all_weights_keep_to_the_limits_and_use_them(sim):
+    report = make_portable(sim)
+
+    weights = quantizers(sim)
+    assert len(report.limited) == len(weights) == 6
+    for entry in report.limited:
+        weight, quantizer = weights[entry.name.removesuffix(".weight")]
+        integers = integer_weight(weight, quantizer)
+        assert -64 <= integers.min() and integers.max() <= 63
+        assert integers.abs().max() == entry.largest_after >= 62
+        assert entry.largest_before >= 126
+        # what the sim computes is what the integers say
+        assert torch.equal(quantizer(weight), integers * quantizer.get_scale())
+
+
+def test_a_second_call_changes_nothing(sim):
+    make_portable(sim)
+    before = copy.deepcopy(sim.model.state_dict())
+
+    report = make_portable(sim)
+
+    assert report.limited == ()
+    assert {reason for _, reason in report.untouched} == {"its integers keep to [-64, 63] already"}
+    assert all(torch.equal(value, before[name]) for name, value in sim.model.state_dict().items())
+
+
+def test_the_outputs_stay_close(sim):
+    images = varied_images(4)
+    with torch.no_grad():
+        before = sim.model(images)
+        make_portable(sim)
+        after = sim.model(images)
+
+    assert 0 < float((after - before).abs().max()) < 0.05 * float(before.abs().max())
+
+
+def test_what_the_encoding_clipped_stays_clipped(sim):
+    weight, quantizer = quantizers(sim)["stem.0"]
+    quantizer.set_range(quantizer.get_min() / 4, quantizer.get_max() / 4)
+    before = quantizer(weight).detach()
+
+    (entry,) = [entry for entry in make_portable(sim).limited if entry.name == "stem.0.weight"]
+
+    assert entry.clipped > 0
+    integers = integer_weight(weight, quantizer)
+    assert -64 <= integers.min() and integers.max() == 63
+    assert float((quantizer(weight) - before).abs().max()) <= float(quantizer.get_scale()) * 0.51 + 1e-6
+
+
+def test_no_encodings():
+    from aimet_torch.quantsim import QuantizationSimModel
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    sim = QuantizationSimModel(model, dummy_input=torch.rand(1, 3, 5, 5))
+
+    with pytest.raises(InvalidArgumentError, match=r"no encoding of .* Call `sim.compute_encodings"):
+        make_portable(sim)
+
+
+def test_no_sim():
+    with pytest.raises(InvalidArgumentError, match="received a Sequential; expected AIMET's Quant"):
+        make_portable(nn.Sequential())
+
+
+def test_a_frozen_encoding_is_named_and_nothing_changed(sim):
+    layers = quantizers(sim)
+    layers["classifier"][1].allow_overwrite(False)
+    before = copy.deepcopy(sim.model.state_dict())
+
+    with pytest.raises(InvalidArgumentError, match=r"a frozen encoding of classifier\.weight"):
+        make_portable(sim)
+
+    assert all(torch.equal(value, before[name]) for name, value in sim.model.state_dict().items())
+
+
+def test_asymmetric_encodings_are_refused(sim):
+    quantizers(sim)["stem.0"][1].symmetric = False
+
+    with pytest.raises(InvalidArgumentError, match=r"an asymmetric encoding of stem\.0\.weight"):
+        make_portable(sim)
+
+
+def test_the_report_names_each_weight(sim):
+    report = make_portable(sim)
+
+    assert str(report).splitlines()[0].split() == ["weight", "before", "after", "clipped"]
+    assert report.to_dict()["limited"][0].keys() == {"name", "largest_before", "largest_after", "clipped"}
+    assert {entry["name"] for entry in report.to_dict()["limited"]} >= {"stem.0.weight", "classifier.weight"}
