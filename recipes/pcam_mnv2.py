@@ -7,8 +7,8 @@ alike, both equalized and simulated in INT8 by AIMET.
     $ pip install "eq_aimet[recipes]"
     $ python recipes/pcam_mnv2.py                     # synthetic tissue; about 4 minutes on 2 CPU cores
     $ python recipes/pcam_mnv2.py --data ~/pcam       # the real set, from https://github.com/basveeling/pcam
-    $ python recipes/pcam_mnv2.py --resume            # goes on after Ctrl-C; only the epoch in progress is
-    lost $ python recipes/pcam_mnv2.py --data ~/pcam --width 1 --epochs 100 --batch-size 64 --device cuda
+    $ python recipes/pcam_mnv2.py --resume            # goes on after Ctrl-C, at the epoch in progress
+    $ python recipes/pcam_mnv2.py --data ~/pcam --width 1 --epochs 100 --batch-size 64 --device cuda
 
 The results folder, `results/<the settings>/`, then holds
 
@@ -17,8 +17,7 @@ The results folder, `results/<the settings>/`, then holds
     config.json                    the settings
     <model>/model.safetensors      the trained weights of lowest validation loss, as a plain torch model
     <model>/best.ckpt, last.ckpt   Lightning's checkpoints
-    equivariant/equalization.*     what was equalized with what, and what was left out and why, as text and
-    JSON
+    equivariant/equalization.*     what was equalized with what, what was left out and why; text and JSON
 """
 
 from __future__ import annotations
