@@ -157,7 +157,7 @@ def _outputs(model: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
         outputs = [model(batch.to(device)).cpu() for batch in images.split(64)]
     finally:
         model.train(was_training)
-    return torch.cat(outputs).as_subclass(torch.Tensor).numpy()  # type: ignore[arg-type]
+    return torch.cat(outputs).as_subclass(torch.Tensor).numpy()
 
 
 def _check_same_model(path: str | os.PathLike[str], deployed: np.ndarray, simulated: np.ndarray) -> None:

@@ -76,13 +76,14 @@ def check_symmetric(sim: QuantizationSimModel) -> None:
         InvalidArgumentError: If those of a layer are not.
     """
     for name, module, blocks, quantizer in _quantized_layers(sim):
-        if not blocks.actions or module.weight.dim() < 2:
+        weight = module.get_parameter("weight")
+        if not blocks.actions or weight.dim() < 2:
             continue
-        integers = integer_weight(module.weight, quantizer)
+        integers = integer_weight(weight, quantizer)
         orbits = weight_orbits(module, blocks)
         spreads = orbit_spreads(integers, orbits)
         if spreads.any():
-            weights = orbit_spreads(module.weight, orbits).max() / module.weight.abs().max()
+            weights = orbit_spreads(weight, orbits).max() / weight.detach().abs().max()
             raise InvalidArgumentError(
                 "sim",
                 received=f"a weight of `{name}` that is not symmetric: {int((spreads > 0).sum())} of "

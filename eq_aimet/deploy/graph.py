@@ -32,9 +32,7 @@ class Graph:
         self._constants: dict[str, np.ndarray] = {
             tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
         }
-        self._shared = {
-            _content(array): name for name, array in self._constants.items() if _is_shared(array)
-        }
+        self._shared = {_content(array): name for name, array in self._constants.items() if _is_shared(array)}
         self._count = 0
         self._shapes: dict[str, tuple[int, ...]] | None = None
 

@@ -12,9 +12,8 @@ __all__ = ["align_biases"]
 def align_biases(graph: Graph) -> tuple[str, ...]:
     """Give each int32 bias the scale of its layer's sums, input scale times weight scale, in place.
 
-    An integer kernel adds the bias to the sums as it is and does not look at its scale. Where the exporter
-    could not tell the scale of a layer's input, it made one up from the bias's own range: the runtime would
-    add the wrong number.
+    Where the exporter could not tell the scale of a layer's input, it made one up from the bias's own range.
+    An integer kernel can't add such a bias to its sums: onnxruntime then computes the layer in floats.
 
     Returns:
         The names of the biases that were quantized anew.

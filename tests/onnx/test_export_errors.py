@@ -58,7 +58,7 @@ def test_no_encodings(tmp_path):
 
     sim = QuantizationSimModel(nn.Sequential(nn.Conv2d(3, 4, 3)), dummy_input=IMAGE)
 
-    with pytest.raises(InvalidArgumentError, match="Call `sim.compute_encodings"):
+    with pytest.raises(InvalidArgumentError, match=r"Call `sim\.compute_encodings"):
         export_onnx(sim, IMAGE, tmp_path / "model.onnx")
 
 
@@ -118,7 +118,7 @@ def test_storage_opset_and_input(exported, tmp_path):
 
 
 def test_the_files_beside(exported):
-    sim, path, report = exported
+    _, path, report = exported
 
     encodings = json.loads(path.with_suffix(".encodings").read_text())
     names = {entry["name"] for entry in encodings["encodings"]}

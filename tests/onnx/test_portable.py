@@ -33,7 +33,8 @@ def test_all_weights_keep_to_the_limits_and_use_them(sim):
     for entry in report.limited:
         weight, quantizer = weights[entry.name.removesuffix(".weight")]
         integers = integer_weight(weight, quantizer)
-        assert -64 <= integers.min() and integers.max() <= 63
+        assert integers.min() >= -64
+        assert integers.max() <= 63
         assert integers.abs().max() == entry.largest_after >= 62
         assert entry.largest_before >= 126
         # what the sim computes is what the integers say
@@ -70,7 +71,8 @@ def test_what_the_encoding_clipped_stays_clipped(sim):
 
     assert entry.clipped > 0
     integers = integer_weight(weight, quantizer)
-    assert -64 <= integers.min() and integers.max() == 63
+    assert integers.min() >= -64
+    assert integers.max() == 63
     assert float((quantizer(weight) - before).abs().max()) <= float(quantizer.get_scale()) * 0.51 + 1e-6
 
 

@@ -1,0 +1,264 @@
+"""Measures the INT8 files of `export_onnx` in onnxruntime, and prints the tables of docs/deploy.md.
+
+    $ python recipes/benchmarks/deploy.py             # about 10 minutes on two idle cores
+    $ python recipes/benchmarks/deploy.py --write     # and puts them into docs/deploy.md
+    $ python recipes/benchmarks/deploy.py --width 0.5 --groups 4
+
+Random weights, one thread, batches of one image. All files are exported first and then measured in turns in
+one process, so that the ratios of a table come from the same minutes on the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from main_job import BEGIN, END, describe_machine, heading, row
+from networks import measure_statistics, spread_statistics
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "deploy.md"
+PACKAGES = ("eq_aimet", "aimet-torch", "onnxruntime", "torch")
+INPUT_SIZE = 95
+CALIBRATION_IMAGES, TEST_IMAGES = 8, 8
+RUNS, OPENINGS = 60, 15
+CONVENTIONAL = "conventional"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One network's files and how they came to be: paths, what verification found, seconds of the export."""
+
+    name: str
+    orbits: Path
+    plain: Path
+    unarranged: Path
+    float_model: Path
+    changed: int
+    agreement: float
+    sqnr_sim: float
+    sqnr_deployed: float
+    seconds: float
+
+
+def main() -> None:
+    """Export, measure, print the tables and write them if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--groups", type=int, nargs="+", default=[4, 8], help="orders N of the groups C_N")
+    parser.add_argument("--width", type=float, default=1.0, help="the networks' width multiplier")
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        for line in report(Path(folder), arguments.groups, arguments.width):
+            print(line, flush=True)
+            lines.append(line)
+    if arguments.write:
+        page = PAGE.read_text(encoding="utf-8")
+        before, rest = page.split(BEGIN)
+        after = rest.split(END)[1]
+        PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", encoding="utf-8")
+
+
+def report(folder: Path, groups: list[int], width: float) -> Iterator[str]:
+    """Yield the lines of the report, each table as soon as it is measured."""
+    yield (
+        f"Measured on {describe_machine()}; "
+        + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+        + "."
+    )
+    networks = {CONVENTIONAL: lambda: conventional(width)}
+    for group in groups:
+        for kind in ("channel", "field"):
+            networks[f"C{group}, {kind}-wise"] = lambda group=group, kind=kind: equivariant(
+                group, kind, width
+            )
+    files = [deploy(name, build(), folder) for name, build in networks.items()]
+    yield from size_table(files)
+    yield from latency_table(files)
+    yield from exactness_table(files)
+
+
+def conventional(width: float) -> torch.nn.Module:
+    """Return MobileNetV2 in eval mode, its batch norms fitted to random weights."""
+    from eq_aimet.models import MobileNetV2
+
+    return _fitted(MobileNetV2(width=width, input_size=INPUT_SIZE))
+
+
+def equivariant(group: int, kind: str, width: float) -> torch.nn.Module:
+    """Return the plain model of the equivariant MobileNetV2, made likewise."""
+    from eq_aimet import export_model
+    from eq_aimet.models import EquivariantMobileNetV2
+
+    network = EquivariantMobileNetV2(group=group, depthwise=kind, width=width, input_size=INPUT_SIZE)
+    return export_model(_fitted(network), _images(1))
+
+
+def deploy(name: str, model: torch.nn.Module, folder: Path) -> Deployed:
+    """Write all files of a network: simulate, limit the weights, export and verify."""
+    from aimet_torch.common.quantsim_config.utils import get_path_for_per_tensor_config
+    from aimet_torch.cross_layer_equalization import equalize_model
+    from aimet_torch.quantsim import QuantizationSimModel
+
+    from eq_aimet import equalize_equivariant, export_onnx, make_portable, verify_onnx
+
+    dummy_input = _images(1)
+    if name == CONVENTIONAL:
+        equalize_model(model, dummy_input=dummy_input)
+    else:
+        equalize_equivariant(model, dummy_input=dummy_input)
+    sim = QuantizationSimModel(model, dummy_input=dummy_input, config_file=get_path_for_per_tensor_config())
+    calibration = _images(CALIBRATION_IMAGES)
+    sim.compute_encodings(lambda quantized: quantized(calibration))
+    make_portable(sim)
+    files = {kind: folder / f"{name}-{kind}.onnx" for kind in ("orbits", "plain", "unarranged")}
+
+    started = time.perf_counter()
+    export_onnx(sim, dummy_input, files["orbits"], float_model=True)
+    checked = verify_onnx(files["orbits"], sim, _images(TEST_IMAGES))
+    seconds = time.perf_counter() - started
+    export_onnx(sim, dummy_input, files["plain"], storage="plain")
+    export_onnx(sim, dummy_input, files["unarranged"], storage="plain", arranged=False)
+    return Deployed(
+        name,
+        files["orbits"],
+        files["plain"],
+        files["unarranged"],
+        files["orbits"].with_suffix(".float.onnx"),
+        sum(check.changed for check in checked.elements),
+        checked.fidelity.top1_agreement,
+        checked.fidelity.sqnr_sim,
+        checked.fidelity.sqnr_deployed,
+        seconds,
+    )
+
+
+def size_table(files: list[Deployed]) -> Iterator[str]:
+    """Yield the table of file sizes and of the time to open a file."""
+    from eq_aimet.deploy.session import open_session
+
+    yield from heading(
+        "Size and opening",
+        "Bytes of the INT8 files against the conventional model's FP32 file; opening in milliseconds of "
+        f"processor time, the median of {OPENINGS} openings in turns.",
+        (
+            "network",
+            "FP32",
+            "plain",
+            "orbits",
+            "plain / FP32",
+            "orbits / FP32",
+            "open plain",
+            "open orbits",
+            "ratio",
+        ),
+    )
+    reference = files[0].float_model.stat().st_size
+    for entry in files:
+        sizes = [path.stat().st_size for path in (entry.float_model, entry.plain, entry.orbits)]
+        times = _in_turns(
+            [lambda path=path: open_session(path) for path in (entry.plain, entry.orbits)],
+            OPENINGS,
+            time.process_time,
+        )
+        yield row(
+            entry.name,
+            *(f"{size / 1e6:.2f} MB" for size in sizes),
+            *(f"{size / reference:.3f}×" for size in sizes[1:]),
+            *(f"{seconds * 1e3:.0f} ms" for seconds in times),
+            f"{times[1] / times[0]:.2f}×",
+        )
+
+
+def latency_table(files: list[Deployed]) -> Iterator[str]:
+    """Yield the table of latencies, all networks and kinds of file measured in turns."""
+    from eq_aimet.deploy.session import open_session, run_session
+
+    yield from heading(
+        "Latency",
+        f"Milliseconds for one image on one thread, the median of {RUNS} runs; all files in turns. *As "
+        "exported* is the graph as AIMET writes it, *arranged* the one with operators rewritten.",
+        ("network", "FP32", "INT8 as exported", "INT8 arranged", "INT8 / FP32", "INT8 / conventional INT8"),
+    )
+    image = _images(1).numpy()
+    sessions = [
+        open_session(path) for entry in files for path in (entry.float_model, entry.unarranged, entry.orbits)
+    ]
+    times = _in_turns(
+        [lambda session=session: run_session(session, image) for session in sessions], RUNS, time.perf_counter
+    )
+    milliseconds = np.array(times).reshape(len(files), 3) * 1e3
+    for entry, (in_float, unarranged, arranged) in zip(files, milliseconds, strict=True):
+        yield row(
+            entry.name,
+            *(f"{value:.2f} ms" for value in (in_float, unarranged, arranged)),
+            f"{arranged / in_float:.2f}×",
+            f"{arranged / milliseconds[0, 2]:.2f}×",
+        )
+
+
+def exactness_table(files: list[Deployed]) -> Iterator[str]:
+    """Yield the table of what `verify_onnx` found."""
+    yield from heading(
+        "Exactness",
+        f"{TEST_IMAGES} random images under three quarter turns, at one and at two threads. The "
+        "conventional network is not invariant by itself.",
+        (
+            "network",
+            "outputs changed",
+            "top-1 as the sim",
+            "SQNR sim",
+            "SQNR deployed",
+            "export and verification",
+        ),
+    )
+    for entry in files:
+        yield row(
+            entry.name,
+            f"{entry.changed} of {TEST_IMAGES * 6}",
+            f"{entry.agreement:.1%}",
+            f"{entry.sqnr_sim:.1f} dB",
+            f"{entry.sqnr_deployed:.1f} dB",
+            f"{entry.seconds:.0f} s",
+        )
+
+
+def _in_turns(actions: list[Callable[[], object]], rounds: int, clock: Callable[[], float]) -> list[float]:
+    """Return the median seconds of each action."""
+    times: list[list[float]] = [[] for _ in actions]
+    for action in actions:
+        action()
+    for _ in range(rounds):
+        for action, measured in zip(actions, times, strict=True):
+            started = clock()
+            action()
+            measured.append(clock() - started)
+    return [median(measured) for measured in times]
+
+
+def _fitted(network: torch.nn.Module) -> torch.nn.Module:
+    spread_statistics(network, torch.Generator().manual_seed(0), sigma=0.5)
+    measure_statistics(network, _images(CALIBRATION_IMAGES))
+    return copy.deepcopy(network).eval()
+
+
+def _images(count: int) -> torch.Tensor:
+    return torch.rand(count, 3, INPUT_SIZE, INPUT_SIZE, generator=torch.Generator().manual_seed(1))
+
+
+if __name__ == "__main__":
+    main()
