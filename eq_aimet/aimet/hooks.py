@@ -8,7 +8,7 @@ patches are on AIMET's classes and so hold for all threads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 from weakref import WeakSet
@@ -20,15 +20,17 @@ from aimet_torch.batch_norm_fold import BatchNormFold
 from eq_aimet.aimet.block_scaling import (
     BlockClsImpl,
     ClsSet,
-    Convolution,
     check_cls_set,
     cls_set_blocks,
     convert_layer_group,
 )
 from eq_aimet.aimet.high_bias_fold import check_mode, fold_pair, has_tied_bias, tie_bias
 from eq_aimet.aimet.recording import Fold, Recorder, ScaledSet, output_ranges
-from eq_aimet.aimet.safety import unsafe_cls_sets
+from eq_aimet.aimet.region_scaling import scale_regions
+from eq_aimet.aimet.regions import find_joints
+from eq_aimet.aimet.safety import output_modules, unsafe_cls_sets, unsafe_layers
 from eq_aimet.plugins import layer_blocks, plugin_manager
+from eq_aimet.symmetry import is_layer
 
 __all__ = ["EquivariantHooks", "equivariant_hooks"]
 
@@ -59,14 +61,20 @@ def _patch(owner: Any, name: str, value: Any) -> _Undo:
 
 @dataclass
 class _Run:
-    """One call of AIMET's `scale_model`: the model, and AIMET's search of its graph."""
+    """One call of AIMET's `scale_model`: the model, what it returns, and AIMET's search of its graph."""
 
     model: torch.nn.Module
+    outputs: set[torch.nn.Module] = field(default_factory=set)
     search: Any = None
 
-    def convolutions(self) -> list[Convolution]:
-        """Return the convolutions in the order in which they ran, repeated as often as they ran."""
-        return [layer for _, layer in self.search._ordered_module_list]
+    def layers(self) -> list[Any]:
+        """Return the convolutions and linear layers in the order in which they ran."""
+        modules = [operation.get_module() for operation in self.search._connected_graph.ordered_ops]
+        return list(dict.fromkeys(module for module in modules if module is not None and is_layer(module)))
+
+    def has_blocks(self) -> bool:
+        """Return whether a layer that ran carries rotation blocks."""
+        return any(layer_blocks(layer) is not None for layer in self.layers())
 
 
 _active: list[EquivariantHooks] = []
@@ -149,7 +157,7 @@ def _install_patches() -> None:
     for owner, name, patch in (
         (cle, "PythonClsImpl", lambda original: BlockClsImpl),
         (cle.GraphSearchUtils, "convert_layer_group_to_cls_sets", _converting),
-        (cle.GraphSearchUtils, "find_layer_groups_to_scale", _finding),
+        (cle.GraphSearchUtils, "__init__", _searching),
         (cle.CrossLayerScaling, "scale_model", _scaling_model),
         (cle.CrossLayerScaling, "scale_cls_sets", _scaling_sets),
         (cle.HighBiasFold, "bias_fold", _folding_bias),
@@ -177,13 +185,16 @@ def _scaling_model(original: Callable[..., Any]) -> Any:
     return staticmethod(scale_model)
 
 
-def _finding(original: Callable[..., Any]) -> Any:
-    def find_layer_groups_to_scale(self: Any) -> list[list[torch.nn.Module]]:
+def _searching(original: Callable[..., Any]) -> Any:
+    def initialize(self: Any, model: torch.nn.Module, input_shapes: Any, dummy_input: Any = None) -> None:
+        original(self, model, input_shapes, dummy_input=dummy_input)
         if _runs:
+            # Here AIMET has put model and input on one device.
             _runs[-1].search = self
-        return original(self)
+            if _runs[-1].has_blocks():
+                _runs[-1].outputs = output_modules(model, dummy_input)
 
-    return find_layer_groups_to_scale
+    return initialize
 
 
 def _scaling_sets(original: Callable[..., Any]) -> Any:
@@ -195,7 +206,10 @@ def _scaling_sets(original: Callable[..., Any]) -> Any:
             if recorder is not None:
                 recorder.search = _runs[-1].search
                 recorder.dropped += dropped
-                recorder.ranges_before |= {layer: output_ranges(layer) for layer in _runs[-1].convolutions()}
+                recorder.ranges_before |= {layer: output_ranges(layer) for layer in _runs[-1].layers()}
+            if _runs[-1].has_blocks():
+                # First, so that AIMET's sets are left with equal ranges.
+                _scale_regions(_runs[-1], [*cls_sets, *(cls_set for cls_set, _ in dropped)])
         all_scales = original(self, cls_sets)
         if recorder is not None:
             for cls_set, scales in zip(cls_sets, all_scales, strict=True):
@@ -210,11 +224,23 @@ def _scaling_sets(original: Callable[..., Any]) -> Any:
     return scale_cls_sets
 
 
+def _scale_regions(run: _Run, cls_sets: list[ClsSet]) -> None:
+    """Scale, in place, what AIMET's CLS sets do not reach."""
+    held = {layer for cls_set in cls_sets for layer in cls_set[:-1]}
+    unsafe = unsafe_layers(run.model, run.search)
+    sources, sinks = find_joints(run.search._connected_graph, run.outputs, held, unsafe)
+    regions = scale_regions(sources, sinks)
+    recorder = _recorder()
+    if recorder is not None:
+        recorder.unsafe = unsafe
+        recorder.sources, recorder.sinks, recorder.regions = sources, sinks, regions
+
+
 def _change_cls_sets(run: _Run, cls_sets: list[ClsSet]) -> list[tuple[ClsSet, str]]:
     """Take out the sets that scaling would break, let plugins change the rest; return what is gone."""
     dropped = []
-    if any(layer_blocks(layer) is not None for layer in run.convolutions()):
-        dropped = unsafe_cls_sets(run.model, run.search, cls_sets)
+    if run.has_blocks():
+        dropped = unsafe_cls_sets(run.model, run.search, cls_sets, run.outputs)
         for cls_set, _ in dropped:
             cls_sets.remove(cls_set)
     found = list(cls_sets)

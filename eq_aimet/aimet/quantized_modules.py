@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import torch
 from aimet_torch.nn import QuantizationMixin
 from aimet_torch.onnx_utils import map_torch_types_to_onnx
+from aimet_torch.utils import modules_to_treat_as_leaf
 
 from eq_aimet.aimet import quantized_field_modules as _quantized_field_modules  # noqa: F401 (registers)
 from eq_aimet.symmetry.modules import Add, GroupMaxPool, Mask
@@ -26,6 +27,10 @@ __all__ = ["QuantizedAdd", "QuantizedGroupMaxPool", "QuantizedMask"]
 #   off smoothly at the rim; and without one the deployed convolution behind a mask would get float input
 #   and run in float.
 map_torch_types_to_onnx.update({Add: ["Add"], Mask: ["Mul"], GroupMaxPool: ["ReduceMax"]})
+# AIMET's graph would otherwise look into those that take several tensor operations.
+modules_to_treat_as_leaf.extend(
+    module for module in map_torch_types_to_onnx if module.__module__.startswith("eq_aimet.")
+)
 
 
 def _quantize(

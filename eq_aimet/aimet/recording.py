@@ -9,8 +9,10 @@ import torch
 
 from eq_aimet.aimet.block_scaling import ClsSet, Convolution
 from eq_aimet.aimet.high_bias_fold import Absorption
+from eq_aimet.aimet.region_scaling import ScaledRegion
+from eq_aimet.aimet.regions import Joint
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import is_transposed
+from eq_aimet.symmetry import channel_ranges, is_transposed
 
 __all__ = ["Fold", "Recorder", "ScaledSet", "output_ranges"]
 
@@ -42,7 +44,11 @@ class Recorder:
         folds: The batch norms that were folded.
         dropped: CLS sets that AIMET found and that were not scaled, each with the reason.
         scaled: The CLS sets that were scaled.
-        ranges_before: The block ranges of each convolution after batch-norm folding, before scaling.
+        sources: The output side of each layer in the search for regions.
+        sinks: The input side of each layer.
+        regions: The regions that were scaled.
+        unsafe: The layers that must not be scaled, each with the reason.
+        ranges_before: The block ranges of each layer after batch-norm folding, before scaling.
         absorptions: What the high-bias fold did at each joint.
     """
 
@@ -50,6 +56,10 @@ class Recorder:
     folds: list[Fold] = field(default_factory=list)
     dropped: list[tuple[ClsSet, str]] = field(default_factory=list)
     scaled: list[ScaledSet] = field(default_factory=list)
+    sources: list[Joint] = field(default_factory=list)
+    sinks: list[Joint] = field(default_factory=list)
+    regions: list[ScaledRegion] = field(default_factory=list)
+    unsafe: dict[torch.nn.Module, str] = field(default_factory=dict)
     ranges_before: dict[torch.nn.Module, torch.Tensor] = field(default_factory=dict)
     absorptions: list[Absorption] = field(default_factory=list)
 
@@ -59,12 +69,8 @@ def output_ranges(layer: Convolution) -> torch.Tensor:
 
     A layer without blocks has blocks of one channel.
     """
-    weight = layer.weight.detach().abs().cpu()
-    if is_transposed(layer):
-        grouped = weight.unflatten(0, (layer.groups, -1)).flatten(3)  # [groups, in, out, taps]
-        ranges = grouped.amax(dim=(1, 3)).flatten()
-    else:
-        ranges = weight.flatten(1).amax(1)
+    rows, columns = channel_ranges(layer.weight, getattr(layer, "groups", 1))
+    ranges = (columns if is_transposed(layer) else rows).cpu()
     blocks = layer_blocks(layer)
     if blocks is None:
         return ranges

@@ -1,4 +1,4 @@
-"""The report of an equalization: each convolution, what was done to it, or why it was left out."""
+"""The report of an equalization: each layer, what was done to it, or why it was left out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from typing import Any
 
 import torch
 
-from eq_aimet.aimet.block_scaling import Convolution
 from eq_aimet.aimet.reasons import reasons_left_out
 from eq_aimet.aimet.recording import Recorder, ScaledSet, output_ranges
+from eq_aimet.aimet.region_scaling import ScaledRegion
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import is_convolution
+from eq_aimet.symmetry import is_convolution, is_layer
 
-__all__ = ["ClsSetRecord", "EqualizationReport", "LayerRecord", "NormRecord", "Span", "make_report"]
+__all__ = [
+    "ClsSetRecord",
+    "EqualizationReport",
+    "LayerRecord",
+    "NormRecord",
+    "RegionRecord",
+    "Span",
+    "make_report",
+]
 
 
 @dataclass(frozen=True)
@@ -46,22 +54,40 @@ class ClsSetRecord:
 
 
 @dataclass(frozen=True)
+class RegionRecord:
+    """A region that was scaled: what AIMET's CLS sets do not reach.
+
+    Attributes:
+        sources: The names of the layers that write its channels.
+        sinks: The names of the layers that read them.
+        scales: The smallest and largest of its independent scales.
+        count: How many independent scales it has.
+    """
+
+    sources: tuple[str, ...]
+    sinks: tuple[str, ...]
+    scales: Span
+    count: int
+
+
+@dataclass(frozen=True)
 class LayerRecord:
-    """What was done to one convolution.
+    """What was done to one convolution or linear layer.
 
     Attributes:
         name: Its dotted name.
         kind: Its class, kernel and groups.
         blocks_out: Sizes of the blocks of its output channels; empty if it carries none.
-        roles: What it is in each of its CLS sets: source, depthwise or sink.
-        cls_sets: The names of the members of these sets.
+        roles: What it is in its CLS sets and regions: source, depthwise or sink.
+        cls_sets: The names of the members of its CLS sets.
+        regions: The numbers of its regions in the report, counted from 1.
         ranges_before: Smallest and largest range of its output blocks after batch-norm folding, before
             scaling; dead blocks are not counted. `None` if the layer did not run.
         ranges_after: The same after equalization.
         absorbed_into: The layer that took some of its bias, or an empty string.
         absorbed_channels: How many channels lost some.
         not_absorbed: Why the high-bias fold moved nothing.
-        reason: Why it is in no CLS set; empty if it was equalized.
+        reason: Why it is in no CLS set and no region; empty if it was equalized.
     """
 
     name: str
@@ -69,6 +95,7 @@ class LayerRecord:
     blocks_out: tuple[int, ...]
     roles: tuple[str, ...]
     cls_sets: tuple[tuple[str, ...], ...]
+    regions: tuple[int, ...]
     ranges_before: Span | None
     ranges_after: Span | None
     absorbed_into: str = ""
@@ -87,29 +114,31 @@ class NormRecord:
 
 @dataclass(frozen=True)
 class EqualizationReport:
-    """What `equalize_equivariant` did: every convolution is in it, equalized or left out with the reason.
+    """What `equalize_equivariant` did: every layer is in it, equalized or left out with the reason.
 
     Attributes:
-        layers: All convolutions in execution order, then those that did not run.
-        cls_sets: The CLS sets in the order in which they were scaled.
+        layers: All convolutions and linear layers in execution order, then those that did not run.
+        cls_sets: AIMET's CLS sets in the order in which they were scaled.
+        regions: What lies beyond them: several sources and sinks, or pooling, sums and masks between.
         norms: All batch norms that the model had.
         high_bias_fold: The mode of the high-bias fold.
     """
 
     layers: tuple[LayerRecord, ...]
     cls_sets: tuple[ClsSetRecord, ...]
+    regions: tuple[RegionRecord, ...]
     norms: tuple[NormRecord, ...]
     high_bias_fold: str
 
     @property
     def equalized(self) -> tuple[LayerRecord, ...]:
-        """The convolutions that are in a CLS set."""
-        return tuple(layer for layer in self.layers if layer.cls_sets)
+        """The layers that are in a CLS set or in a region."""
+        return tuple(layer for layer in self.layers if layer.cls_sets or layer.regions)
 
     @property
     def left_out(self) -> tuple[LayerRecord, ...]:
-        """The convolutions that are in none, each with its `reason`."""
-        return tuple(layer for layer in self.layers if not layer.cls_sets)
+        """The layers that are in neither, each with its `reason`."""
+        return tuple(layer for layer in self.layers if not layer.cls_sets and not layer.regions)
 
     @property
     def summary(self) -> str:
@@ -119,8 +148,9 @@ class EqualizationReport:
         folded = sum(bool(norm.folded_into) for norm in self.norms)
         absorbing = sum(bool(layer.absorbed_channels) for layer in self.layers)
         return (
-            f"{_count(triplets, 'triplet')} and {_count(pairs, 'pair')} equalized; "
-            f"{len(self.left_out)} of {_count(len(self.layers), 'convolution')} left out; "
+            f"{_count(triplets, 'triplet')}, {_count(pairs, 'pair')} and "
+            f"{_count(len(self.regions), 'region')} equalized; "
+            f"{len(self.left_out)} of {_count(len(self.layers), 'layer')} left out; "
             f"{folded} of {_count(len(self.norms), 'batch norm')} folded; "
             f"{_count(absorbing, 'layer')} gave bias on"
         )
@@ -137,7 +167,12 @@ class EqualizationReport:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
         ]
         lines.insert(1, "-" * len(lines[0]))
-        notes = [f"left out: {layer.name}: {layer.reason}" for layer in self.left_out]
+        notes = [
+            f"region {number}: {', '.join(region.sources)} → {', '.join(region.sinks)}; "
+            f"scales {region.scales}"
+            for number, region in enumerate(self.regions, 1)
+        ]
+        notes += [f"left out: {layer.name}: {layer.reason}" for layer in self.left_out]
         notes += [f"not folded: batch norm {norm.name}" for norm in self.norms if not norm.folded_into]
         return "\n".join([line.rstrip() for line in lines] + notes + [self.summary])
 
@@ -148,6 +183,7 @@ class EqualizationReport:
             for source, span in zip(cls_set.layers, cls_set.scales, strict=False)
             if source == layer.name
         ]
+        scales += [f"region {number}" for number in layer.regions]
         bias_to = f"{layer.absorbed_into} ({layer.absorbed_channels})" if layer.absorbed_channels else ""
         return (
             layer.name,
@@ -186,12 +222,13 @@ def make_report(
         high_bias_fold: The mode of the high-bias fold.
     """
     reasons = reasons_left_out(recorder, names)
-    ran = list(dict.fromkeys(layer for _, layer in recorder.search._ordered_module_list))
-    convolutions = ran + [module for module in names if is_convolution(module) and module not in set(ran)]
+    ran = list(recorder.ranges_before)
+    layers = ran + [module for module in names if is_layer(module) and module not in set(ran)]
     folded_into = {fold.norm: names[fold.layer] for fold in recorder.folds}
     return EqualizationReport(
-        layers=tuple(_layer_record(layer, recorder, names, reasons) for layer in convolutions),
+        layers=tuple(_layer_record(layer, recorder, names, reasons) for layer in layers),
         cls_sets=tuple(_cls_set_record(scaled, names) for scaled in recorder.scaled),
+        regions=tuple(_region_record(region, names) for region in recorder.regions),
         norms=tuple(
             NormRecord(name, folded_into.get(module, ""))
             for module, name in names.items()
@@ -209,8 +246,17 @@ def _cls_set_record(scaled: ScaledSet, names: dict[torch.nn.Module, str]) -> Cls
     )
 
 
+def _region_record(region: ScaledRegion, names: dict[torch.nn.Module, str]) -> RegionRecord:
+    return RegionRecord(
+        tuple(names[layer] for layer in region.sources),
+        tuple(names[layer] for layer in region.sinks),
+        Span(float(region.scales.min()), float(region.scales.max())),
+        len(region.scales),
+    )
+
+
 def _layer_record(
-    layer: Convolution,
+    layer: Any,
     recorder: Recorder,
     names: dict[torch.nn.Module, str],
     reasons: dict[torch.nn.Module, str],
@@ -224,8 +270,13 @@ def _layer_record(
         name=names[layer],
         kind=_kind(layer),
         blocks_out=blocks.blocks_out if blocks else (),
-        roles=tuple(dict.fromkeys(_role(layer, cls_set) for cls_set in own_sets)),
+        roles=_roles(layer, recorder),
         cls_sets=tuple(tuple(names[member] for member in cls_set) for cls_set in own_sets),
+        regions=tuple(
+            number
+            for number, region in enumerate(recorder.regions, 1)
+            if layer in region.sources or layer in region.sinks
+        ),
         ranges_before=None if before is None else _span(before),
         ranges_after=None if before is None else _span(output_ranges(layer)),
         absorbed_into=names[moved.sink] if moved else "",
@@ -235,13 +286,20 @@ def _layer_record(
     )
 
 
-def _role(layer: torch.nn.Module, cls_set: tuple[torch.nn.Module, ...]) -> str:
-    if layer is cls_set[0]:
-        return "source"
-    return "sink" if layer is cls_set[-1] else "depthwise"
+def _roles(layer: torch.nn.Module, recorder: Recorder) -> tuple[str, ...]:
+    sources = {scaled.layers[0] for scaled in recorder.scaled}
+    depthwise = {scaled.layers[1] for scaled in recorder.scaled if len(scaled.layers) == 3}
+    sinks = {scaled.layers[-1] for scaled in recorder.scaled}
+    for region in recorder.regions:
+        sources.update(region.sources)
+        sinks.update(region.sinks)
+    members = {"sink": sinks, "depthwise": depthwise, "source": sources}
+    return tuple(role for role, layers in members.items() if layer in layers)
 
 
-def _kind(layer: Convolution) -> str:
+def _kind(layer: Any) -> str:
+    if not is_convolution(layer):
+        return type(layer).__name__
     kernel = "×".join(str(size) for size in layer.kernel_size)
     groups = f", groups={layer.groups}" if layer.groups > 1 else ""
     return f"{type(layer).__name__} {kernel}{groups}"

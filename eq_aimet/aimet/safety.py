@@ -1,4 +1,4 @@
-"""CLS sets that AIMET would scale although the network computes something else afterwards."""
+"""Layers and CLS sets whose scaling would make the network compute something else."""
 
 from __future__ import annotations
 
@@ -8,13 +8,40 @@ from typing import Any
 
 import torch
 from aimet_torch.cross_layer_equalization import cls_supported_activations
+from aimet_torch.utils import in_eval_mode
 
 from eq_aimet.aimet.block_scaling import ClsSet
+from eq_aimet.symmetry import is_layer
 
-__all__ = ["unsafe_cls_sets"]
+__all__ = ["output_modules", "unsafe_cls_sets", "unsafe_layers"]
 
 
-def unsafe_cls_sets(model: torch.nn.Module, search: Any, cls_sets: list[ClsSet]) -> list[tuple[ClsSet, str]]:
+def unsafe_layers(model: torch.nn.Module, search: Any) -> dict[torch.nn.Module, str]:
+    """Return the layers that scaling would change for several places at once, each with the reason.
+
+    Args:
+        model: The model that the layers belong to.
+        search: AIMET's `GraphSearchUtils` of the model.
+    """
+    runs = Counter(operation.get_module() for operation in search._connected_graph.ordered_ops)
+    runs |= Counter(layer for _, layer in search._ordered_module_list)
+    holders = Counter(
+        id(parameter) for module in model.modules() for parameter in module._parameters.values()
+    )
+    reasons = {}
+    for name, layer in model.named_modules():
+        if not is_layer(layer):
+            continue
+        if runs[layer] > 1:
+            reasons[layer] = f"`{name}` runs {runs[layer]} times in one forward pass"
+        elif any(holders[id(parameter)] > 1 for parameter in layer.parameters()):
+            reasons[layer] = f"`{name}` shares its weight with another layer"
+    return reasons
+
+
+def unsafe_cls_sets(
+    model: torch.nn.Module, search: Any, cls_sets: list[ClsSet], outputs: set[torch.nn.Module]
+) -> list[tuple[ClsSet, str]]:
     """Return the CLS sets whose scaling would change what the model computes, each with the reason.
 
     A layer that runs twice or whose weight another layer holds too is scaled for all its places at once, and
@@ -24,20 +51,12 @@ def unsafe_cls_sets(model: torch.nn.Module, search: Any, cls_sets: list[ClsSet])
         model: The model that the sets belong to.
         search: AIMET's `GraphSearchUtils` of the model.
         cls_sets: The sets that AIMET found.
+        outputs: The modules whose output the model returns.
     """
-    runs = Counter(layer for _, layer in search._ordered_module_list)
-    holders = Counter(
-        id(parameter) for module in model.modules() for parameter in module._parameters.values()
-    )
-    outputs = _output_modules(search._connected_graph)
+    shared = unsafe_layers(model, search)
     unsafe = []
     for cls_set in cls_sets:
-        reason = ""
-        for layer in cls_set:
-            if runs[layer] > 1:
-                reason = f"`{_name(model, layer)}` runs {runs[layer]} times in one forward pass"
-            elif any(holders[id(parameter)] > 1 for parameter in layer.parameters()):
-                reason = f"`{_name(model, layer)}` shares its weight with another layer"
+        reason = next((shared[layer] for layer in cls_set if layer in shared), "")
         for layer in cls_set[:-1]:
             if any(module in outputs for module in _until_next_layer(search._connected_graph, layer)):
                 reason = f"what `{_name(model, layer)}` computes is an output of the model, too"
@@ -50,16 +69,40 @@ def _name(model: torch.nn.Module, layer: torch.nn.Module) -> str:
     return next(name for name, module in model.named_modules() if module is layer)
 
 
-def _output_modules(graph: Any) -> set[torch.nn.Module]:
-    """Return the modules that compute the model's outputs, as far as AIMET's graph tells."""
-    modules, pending = set(), [graph.output_structure]
-    while pending:
-        part = pending.pop()
-        if isinstance(part, list):
-            pending += part
-        elif part is not None and part.op.get_module() is not None:
-            modules.add(part.op.get_module())
-    return modules
+def output_modules(model: torch.nn.Module, dummy_input: Any) -> set[torch.nn.Module]:
+    """Return the modules whose output the model returns, as it is or as a view.
+
+    AIMET's graph does not always know the outputs of the model, so the model runs once.
+
+    Args:
+        model: The model.
+        dummy_input: A tensor, or a tuple of tensors, on the model's device.
+    """
+    written: list[tuple[torch.nn.Module, torch.Tensor]] = []
+
+    def note(module: torch.nn.Module, _: Any, output: Any) -> None:
+        written.extend((module, tensor) for tensor in _tensors(output))
+
+    # Modules with submodules only pass on what those have written.
+    leaves = [module for module in model.modules() if next(module.children(), None) is None]
+    handles = [module.register_forward_hook(note) for module in leaves]
+    try:
+        with in_eval_mode(model), torch.no_grad():
+            inputs = dummy_input if isinstance(dummy_input, list | tuple) else [dummy_input]
+            returned = model(**dummy_input) if isinstance(dummy_input, dict) else model(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    storages = {tensor.untyped_storage().data_ptr() for tensor in _tensors(returned)}
+    return {module for module, tensor in written if tensor.untyped_storage().data_ptr() in storages}
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)
 
 
 def _until_next_layer(graph: Any, layer: torch.nn.Module) -> Iterator[torch.nn.Module]:

@@ -7,15 +7,23 @@ from eq_aimet.symmetry.blocks import (
     channel_counts,
     is_blockwise_depthwise,
     is_convolution,
+    is_layer,
     is_transposed,
     regular_actions,
     stored_blocks,
     tag_blocks,
 )
 from eq_aimet.symmetry.equivariance import EquivarianceReport, assert_equivariant, equivariance_error
-from eq_aimet.symmetry.modules import Add, GroupMaxPool, Mask
+from eq_aimet.symmetry.modules import Add, Concat, GroupMaxPool, Mask
 from eq_aimet.symmetry.orbits import asymmetry, is_symmetric, orbit_index, symmetrize, weight_orbits
-from eq_aimet.symmetry.scaling import block_ranges, block_sums, join_blocks, pair_scales, triplet_scales
+from eq_aimet.symmetry.scaling import (
+    block_ranges,
+    channel_ranges,
+    join_blocks,
+    pair_scales,
+    scale_channels,
+    triplet_scales,
+)
 
 __all__ = [
     "Action",
@@ -24,6 +32,7 @@ __all__ = [
     "channel_counts",
     "is_blockwise_depthwise",
     "is_convolution",
+    "is_layer",
     "is_transposed",
     "regular_actions",
     "stored_blocks",
@@ -35,13 +44,15 @@ __all__ = [
     "asymmetry",
     "join_blocks",
     "block_ranges",
-    "block_sums",
     "pair_scales",
     "triplet_scales",
+    "channel_ranges",
+    "scale_channels",
     "equivariance_error",
     "assert_equivariant",
     "EquivarianceReport",
     "Add",
+    "Concat",
     "Mask",
     "GroupMaxPool",
 ]

@@ -18,6 +18,8 @@ __all__ = [
     "channel_counts",
     "is_blockwise_depthwise",
     "is_convolution",
+    "is_layer",
+    "is_transposed",
     "regular_actions",
     "stored_blocks",
     "tag_blocks",
@@ -97,6 +99,11 @@ def _describe(blocks: tuple[int, ...]) -> str:
 def is_convolution(module: torch.nn.Module) -> bool:
     """Return whether `module` is a convolution that cross-layer equalization knows."""
     return isinstance(module, _CONVOLUTIONS)
+
+
+def is_layer(module: torch.nn.Module) -> bool:
+    """Return whether `module` is a layer whose channels can be scaled: a convolution or a linear layer."""
+    return isinstance(module, (*_CONVOLUTIONS, torch.nn.Linear))
 
 
 def is_transposed(module: torch.nn.Module) -> bool:

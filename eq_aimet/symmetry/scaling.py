@@ -8,9 +8,17 @@ of a channel's. One scale per block commutes with the group (Mohamed et al., arX
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-__all__ = ["block_ranges", "block_sums", "join_blocks", "pair_scales", "triplet_scales"]
+__all__ = [
+    "block_ranges",
+    "channel_ranges",
+    "join_blocks",
+    "pair_scales",
+    "scale_channels",
+    "triplet_scales",
+]
 
 FloatArray = NDArray[np.floating]
 
@@ -51,11 +59,6 @@ def block_ranges(channel_ranges: FloatArray, blocks: tuple[int, ...]) -> FloatAr
     return np.repeat(np.maximum.reduceat(channel_ranges, _starts(blocks)), blocks)
 
 
-def block_sums(values: FloatArray, blocks: tuple[int, ...]) -> FloatArray:
-    """Return the sum of `values` over each block, of shape (blocks,)."""
-    return np.add.reduceat(values, _starts(blocks))
-
-
 def pair_scales(range_source: FloatArray, range_sink: FloatArray) -> FloatArray:
     """Return s = r₁ / √(r₁ r₂) of a source and a sink, of shape (channels,); 1 where a range is zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -82,3 +85,41 @@ def _without_dead(scales: FloatArray) -> FloatArray:
 
 def _starts(blocks: tuple[int, ...]) -> NDArray[np.intp]:
     return np.cumsum((0, *blocks[:-1]))
+
+
+def channel_ranges(weight: torch.Tensor, groups: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the largest |w| of each row channel and of each column channel of a weight.
+
+    Args:
+        weight: Of shape (rows, columns/groups, …): rows are a layer's outputs and columns its inputs, or the
+            other way round in a transposed convolution.
+        groups: The convolution's groups.
+
+    Returns:
+        The ranges, of shapes (rows,) and (columns,).
+
+    Example:
+        >>> rows, columns = channel_ranges(torch.tensor([[1.0, -2.0], [0.5, 4.0]]))
+        >>> rows.tolist(), columns.tolist()
+        ([2.0, 4.0], [1.0, 4.0])
+    """
+    magnitudes = weight.detach().abs().flatten(2) if weight.dim() > 2 else weight.detach().abs()[..., None]
+    largest = magnitudes.amax(2)  # [rows, columns/groups]
+    return largest.amax(1), largest.unflatten(0, (groups, -1)).amax(1).flatten()
+
+
+def scale_channels(
+    weight: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, groups: int = 1
+) -> torch.Tensor:
+    """Return a weight with each row and column channel multiplied by its factor; shape and dtype as `weight`.
+
+    Args:
+        weight: Of shape (rows, columns/groups, …), see `channel_ranges`.
+        rows: The factors of the rows, of shape (rows,).
+        columns: The factors of the columns, of shape (columns,).
+        groups: The convolution's groups.
+    """
+    rows_per_group = weight.shape[0] // groups
+    spread = columns.reshape(groups, -1).repeat_interleave(rows_per_group, 0)  # [rows, columns/groups]
+    factors = (rows[:, None] * spread).to(weight)
+    return weight * factors.reshape(*factors.shape, *[1] * (weight.dim() - 2))

@@ -5,8 +5,8 @@ import torch
 from block_networks import Network, convolution, norm
 from torch import nn
 
-from eq_aimet import equalize_equivariant, tag_blocks
-from eq_aimet.symmetry import Add, is_convolution
+from eq_aimet import equalize_equivariant
+from eq_aimet.symmetry import Add, is_layer
 
 IMAGE = torch.randn(2, 3, 17, 17, generator=torch.Generator().manual_seed(1))
 
@@ -16,17 +16,21 @@ def report():
     return equalize_equivariant(Network("field"), dummy_input=IMAGE)
 
 
-def test_every_convolution_is_in_it_in_execution_order(report):
-    names = [name for name, module in Network().named_modules() if is_convolution(module)]
+def test_every_layer_is_in_it_in_execution_order(report):
+    names = [name for name, module in Network().named_modules() if is_layer(module)]
     assert [layer.name for layer in report.layers] == names
-    assert len(report.equalized) + len(report.left_out) == len(names) == 7
+    assert len(report.equalized) + len(report.left_out) == len(names) == 8
 
 
 def test_roles_and_sets(report):
     layers = {layer.name: layer for layer in report.layers}
     assert layers["stem.0"].roles == ("source",)
     assert layers["depthwise.0"].roles == ("depthwise",)
-    assert layers["depthwise.3"].roles == ("sink",)
+    assert layers["depthwise.3"].roles == ("sink", "source")
+    assert layers["depthwise.3"].regions == layers["residual.body.6"].regions == (1,)
+    assert report.regions[0].sources == ("depthwise.3", "residual.body.6")
+    assert report.regions[0].sinks == ("residual.body.0", "last.0")
+    assert report.regions[0].count == 3
     assert layers["stem.0"].cls_sets == (("stem.0", "depthwise.0", "depthwise.3"),)
     assert layers["stem.0"].blocks_out == (4, 4, 4)
     assert report.cls_sets[0].blocks == (4, 4, 4)
@@ -49,7 +53,7 @@ def test_a_layer_can_be_sink_and_source():
     report = equalize_equivariant(model, dummy_input=torch.randn(1, 4, 5, 5))
     assert report.layers[1].roles == ("sink", "source")
     assert report.layers[1].cls_sets == (("0", "2"), ("2", "4"))
-    assert report.summary.startswith("0 triplets and 2 pairs equalized; 0 of 3 convolutions left out")
+    assert report.summary.startswith("0 triplets, 2 pairs and 0 regions equalized; 0 of 3 layers left out")
 
 
 def test_norms(report):
@@ -74,7 +78,7 @@ def test_table(report):
     assert len(columns) == 1
     assert lines[-1] == report.summary
     assert report.summary.startswith(
-        "2 triplets and 0 pairs equalized; 1 of 7 convolutions left out; 7 of 7 batch norms folded; "
+        "2 triplets, 0 pairs and 2 regions equalized; 0 of 8 layers left out; 7 of 7 batch norms folded; "
     )
 
 
@@ -115,58 +119,23 @@ def chain(*layers):
     return nn.Sequential(convolution(1, 2), *layers).eval()
 
 
-def grouped(groups, blocks):
-    layer = nn.Conv2d(8, 8, 1, groups=groups)
-    if blocks:
-        tag_blocks(layer, blocks)
-    return layer
-
-
 @pytest.mark.parametrize(
     ("model", "name", "reason"),
     [
-        (Branches(), "first", "its output is used by more than one layer; its input is the model's input"),
-        (
-            Branches(),
-            "second",
-            "it feeds Add `add`, which AIMET does not scale across; its input is used by other layers",
-        ),
+        (Branches(), "first", "its output: it is an output of the model; its input: it is the model's input"),
         (Branches(), "unused", "it is not reached from the input"),
-        (Functional(), "first", "it feeds the operation 'mean'"),
+        (Functional(), "first", "its output: the operation 'mean' does not commute with a positive scale"),
         (
             chain(nn.Sigmoid(), convolution(2, 1)),
             "0",
-            "followed by Sigmoid `1`, which does not commute with a positive",
-        ),
-        (chain(nn.Sigmoid(), convolution(2, 1)), "2", "nothing follows it; its input comes from Sigmoid `1`"),
-        (
-            chain(nn.AvgPool2d(2), convolution(2, 1)),
-            "0",
-            "it feeds AvgPool2d `1`, which AIMET does not scale across",
-        ),
-        (chain(nn.Linear(5, 2)), "0", "it feeds Linear `1`"),
-        (chain(nn.ReLU(), grouped(2, 2)), "2", "groups=2 of 8 channels are not its blocks"),
-        (chain(nn.ReLU(), grouped(2, None)), "2", "groups=2 of 8 channels, and it carries no blocks"),
-        (
-            chain(nn.ReLU(), grouped(2, 2)),
-            "0",
-            "feeds Conv2d `2`, which can't be scaled: groups=2 of 8 channels are not",
+            "its output: Sigmoid `1` does not commute with a positive",
         ),
         (
-            chain(nn.ReLU(), grouped(2, 4)),
-            "0",
-            "it feeds the depthwise Conv2d `2`, whose output goes into no convolution",
-        ),
-        (
-            chain(nn.ReLU(), grouped(2, 4)),
+            chain(nn.Sigmoid(), convolution(2, 1)),
             "2",
-            "nothing follows it; as a depthwise layer it can't be the sink of Conv2d `0`",
+            "its input: Sigmoid `1` does not commute with a positive",
         ),
-        (
-            chain(grouped(2, 4), grouped(8, 4), convolution(2, 1)),
-            "1",
-            "it is a depthwise layer followed by another",
-        ),
+        (chain(nn.Linear(5, 2)), "0", "its output: `Linear` reads it along another dimension"),
     ],
 )
 def test_reasons(model, name, reason):
@@ -179,5 +148,5 @@ def test_reasons(model, name, reason):
 @pytest.mark.filterwarnings("ignore:.*relu6:DeprecationWarning")
 def test_relu6_is_a_reason():
     report = equalize_equivariant(chain(nn.ReLU6(), convolution(2, 1)), dummy_input=torch.randn(1, 4, 5, 5))
-    assert "followed by ReLU6 `1`, which does not commute with a positive scale" in report.layers[0].reason
+    assert "its output: ReLU6 `1` does not commute with a positive scale" in report.layers[0].reason
     assert report.equalized == ()
