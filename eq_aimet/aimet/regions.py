@@ -178,7 +178,8 @@ class _Search:
         if isinstance(module, Add) or operation.type == "Add":
             return self._sum(present)
         if isinstance(module, GroupMaxPool):
-            blocks: tuple[int, ...] = module.blocks
+            size = module.blocks
+            blocks = (size,) * (len(first) // size) if isinstance(size, int) else size
             self.variables.join_blocks(first, blocks)
             return first[np.cumsum((0, *blocks[:-1]))]
         if isinstance(module, torch.nn.Flatten) or operation.type.lower() == "flatten":
