@@ -250,6 +250,14 @@ def test_mobilenets(group, depthwise):
     assert float(equivariance_error(plain, x)) < 1e-10
 
 
+def test_a_network_in_training_is_exported_as_it_will_be_in_eval_mode():
+    network = random_network(export_networks.Classifier).train()
+    plain = export_model(network, image())
+    assert network.training
+    assert all(module.training for module in network.modules())
+    assert_same(plain, network.eval(), image())
+
+
 def test_export_works_without_gradients_and_gives_trainable_weights(network):
     with torch.no_grad():
         plain = export_model(network, image())

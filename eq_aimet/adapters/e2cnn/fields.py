@@ -122,8 +122,13 @@ def _grid_action(gspace: GSpace, element: Any) -> tuple[int, bool] | None:
 def _permutation(field_type: FieldType, element: Any) -> tuple[int, ...] | None:
     """Return where `element` moves each channel of `field_type`, or `None` if a field is not permuted."""
     moved: list[int] = []
+    # A type repeats few objects many times, and e2cnn makes a text of each to hash it.
+    known: dict[int, tuple[int, ...] | None] = {}
     for representation in field_type.representations:
-        within = _field_permutation(representation, element)
+        key = id(representation)
+        if key not in known:
+            known[key] = _field_permutation(representation, element)
+        within = known[key]
         if within is None:
             return None
         start = len(moved)

@@ -61,9 +61,9 @@ def is_batch_size(node: fx.Node, examples: dict[fx.Node, Any]) -> bool:
     if node.target is operator.getitem and isinstance(source, fx.Node):
         shape, place = examples[source], node.args[1]
         if isinstance(shape, torch.Size):
-            return isinstance(place, int) and place in (0, -len(shape))
+            return bool(place == 0 or place == -len(shape))
     if node.op == "call_method" and node.target == "size":
-        return bool(node.args[1:]) and node.args[1] == 0
+        return bool(node.args[1:] and node.args[1] in (0, -examples[node.args[0]].dim()))  # type: ignore[index]
     sources = [source for source in node.all_input_nodes if not isinstance(examples[source], torch.Tensor)]
     return any(is_batch_size(source, examples) for source in sources)
 

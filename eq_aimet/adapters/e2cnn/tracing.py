@@ -310,7 +310,7 @@ class _Tracer(fx.Tracer):
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         length = len(self.examples[obj.node])
-        return iter([operator.getitem(obj, position) for position in range(length)])  # type: ignore[call-overload]
+        return iter([operator.getitem(obj, position) for position in range(length)])
 
 
 def _check_types(module: torch.nn.Module, args: tuple[Any, ...], path: str) -> None:
