@@ -8,7 +8,7 @@ import time
 import module_catalogue
 import pytest
 import torch
-from networks import NETWORKS, UNet, WideResNet
+from e2cnn_networks import NETWORKS, UNet, WideResNet
 
 from eq_aimet import equivariance_error, export_model
 from eq_aimet.adapters.e2cnn import enn
