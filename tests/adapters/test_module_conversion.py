@@ -62,6 +62,21 @@ def test_export_computes_what_the_source_does(case: Case):
     ]
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_module_alone_is_a_model_too(case: Case):
+    module = randomise(case.build())
+    inputs = tuple(
+        enn.GeometricTensor(x, in_type)
+        for x, in_type in zip(case.inputs(), module_catalogue.input_types(module), strict=True)
+    )
+    expected = run(Network(module), case.inputs())
+    with torch.no_grad():
+        outputs = export_model(module, inputs)(*case.inputs())
+    if isinstance(outputs, dict):
+        outputs = [outputs[label] for label in sorted(outputs)]
+    assert_close(listed(outputs), expected)
+
+
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_export_leaves_the_source_as_it_was(case: Case, training: bool):
