@@ -228,12 +228,12 @@ def _scale_regions(run: _Run, cls_sets: list[ClsSet]) -> None:
     """Scale, in place, what AIMET's CLS sets do not reach."""
     held = {layer for cls_set in cls_sets for layer in cls_set[:-1]}
     unsafe = unsafe_layers(run.model, run.search)
-    sources, sinks = find_joints(run.search._connected_graph, run.outputs, held, unsafe)
-    regions = scale_regions(sources, sinks)
+    joints = find_joints(run.search._connected_graph, run.outputs, held, unsafe)
+    regions = scale_regions(joints)
     recorder = _recorder()
     if recorder is not None:
         recorder.unsafe = unsafe
-        recorder.sources, recorder.sinks, recorder.regions = sources, sinks, regions
+        recorder.joints, recorder.regions = joints, regions
 
 
 def _change_cls_sets(run: _Run, cls_sets: list[ClsSet]) -> list[tuple[ClsSet, str]]:

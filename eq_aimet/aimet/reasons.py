@@ -20,8 +20,8 @@ def reasons_left_out(recorder: Recorder, names: dict[torch.nn.Module, str]) -> d
     equalized = {layer for scaled in recorder.scaled for layer in scaled.layers}
     equalized |= {layer for region in recorder.regions for layer in (*region.sources, *region.sinks)}
     dropped = {layer: reason for cls_set, reason in recorder.dropped for layer in cls_set}
-    outputs = {joint.layer: joint for joint in recorder.sources}
-    inputs = {joint.layer: joint for joint in recorder.sinks}
+    outputs = {joint.layer: joint for joint in recorder.joints.sources}
+    inputs = {joint.layer: joint for joint in recorder.joints.sinks}
     reasons: dict[torch.nn.Module, str] = {}
     for layer in names:
         if not is_layer(layer) or layer in equalized:

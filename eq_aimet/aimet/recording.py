@@ -10,7 +10,7 @@ import torch
 from eq_aimet.aimet.block_scaling import ClsSet, Convolution
 from eq_aimet.aimet.high_bias_fold import Absorption
 from eq_aimet.aimet.region_scaling import ScaledRegion
-from eq_aimet.aimet.regions import Joint
+from eq_aimet.aimet.regions import Joints
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry import channel_ranges, is_transposed
 
@@ -44,8 +44,7 @@ class Recorder:
         folds: The batch norms that were folded.
         dropped: CLS sets that AIMET found and that were not scaled, each with the reason.
         scaled: The CLS sets that were scaled.
-        sources: The output side of each layer in the search for regions.
-        sinks: The input side of each layer.
+        joints: The places that scales belong to, in the search for regions.
         regions: The regions that were scaled.
         unsafe: The layers that must not be scaled, each with the reason.
         ranges_before: The block ranges of each layer after batch-norm folding, before scaling.
@@ -56,8 +55,7 @@ class Recorder:
     folds: list[Fold] = field(default_factory=list)
     dropped: list[tuple[ClsSet, str]] = field(default_factory=list)
     scaled: list[ScaledSet] = field(default_factory=list)
-    sources: list[Joint] = field(default_factory=list)
-    sinks: list[Joint] = field(default_factory=list)
+    joints: Joints = field(default_factory=Joints)
     regions: list[ScaledRegion] = field(default_factory=list)
     unsafe: dict[torch.nn.Module, str] = field(default_factory=dict)
     ranges_before: dict[torch.nn.Module, torch.Tensor] = field(default_factory=dict)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from eq_aimet.aimet.regions import Joint
+from eq_aimet.aimet.regions import Joint, Joints
 from eq_aimet.symmetry import channel_ranges, is_transposed, pair_scales, scale_channels
 from eq_aimet.symmetry.scaling import FloatArray
 
@@ -31,17 +30,16 @@ class ScaledRegion:
     scales: torch.Tensor
 
 
-def scale_regions(sources: Iterable[Joint], sinks: Iterable[Joint]) -> list[ScaledRegion]:
+def scale_regions(joints: Joints) -> list[ScaledRegion]:
     """Scale all regions of a model in place; return what was scaled.
 
     Each independent scale is s = r₁ / √(r₁ r₂), with r₁ the largest |w| of all source channels that take it,
     and r₂ that of all sink channels. A scale that has no source, no sink, or only zeros on one side stays 1.
 
     Args:
-        sources: Output sides of layers, out of `find_joints`.
-        sinks: Input sides of layers.
+        joints: What `find_joints` returns.
     """
-    sources, sinks = list(sources), list(sinks)
+    sources, sinks = joints.sources, joints.sinks
     count = max((int(joint.scales.max()) for joint in [*sources, *sinks]), default=0) + 1
     written, read = np.zeros(count), np.zeros(count)
     for joint in sources:
@@ -55,6 +53,9 @@ def scale_regions(sources: Iterable[Joint], sinks: Iterable[Joint]) -> list[Scal
     inputs = {joint.layer: scales[joint.scales] for joint in sinks}
     for layer in dict.fromkeys([*outputs, *inputs]):
         _scale_layer(layer, outputs.get(layer), inputs.get(layer))
+    with torch.no_grad():
+        for joint in joints.thresholds:
+            joint.layer.bias.div_(torch.from_numpy(scales[joint.scales]).to(joint.layer.bias))
     return [
         ScaledRegion(
             tuple(joint.layer for joint in sources if numbers & _numbers(joint)),

@@ -11,40 +11,19 @@ Equalization over such regions is brevitas' idea; here blocks of channels take t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from eq_aimet.aimet.passages import Ids, Variables, pass_through
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import Add, Concat, GroupMaxPool, Mask, channel_counts, is_layer
+from eq_aimet.symmetry import Concat, channel_counts, is_layer
 
-__all__ = ["Joint", "find_joints"]
+__all__ = ["Joint", "Joints", "find_joints"]
 
-Ids = NDArray[np.int64]
-
-_FIXED = 0  # the scale variable that stays 1
-
-# A positive scale of a channel passes through these unchanged.
-_COMMUTING = (
-    torch.nn.ReLU,
-    torch.nn.LeakyReLU,
-    torch.nn.PReLU,
-    torch.nn.Identity,
-    torch.nn.Dropout,
-    torch.nn.Dropout2d,
-    torch.nn.MaxPool2d,
-    torch.nn.AvgPool2d,
-    torch.nn.AdaptiveAvgPool2d,
-    torch.nn.AdaptiveMaxPool2d,
-    torch.nn.Upsample,
-    torch.nn.ZeroPad2d,
-    Mask,
-)
+_FIXED = 0  # the number of the scale that stays 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +31,7 @@ class Joint:
     """One side of a layer: its output channels in a source, its input channels in a sink.
 
     Attributes:
-        layer: A convolution or linear layer.
+        layer: A convolution or linear layer; for a threshold, a module with a bias per block.
         scales: The number of the scale of each channel; 0 stands for the scale that stays 1.
         reason: Why some of the channels can't be scaled, or an empty string.
     """
@@ -62,40 +41,13 @@ class Joint:
     reason: str
 
 
-@dataclass
-class _Variables:
-    """Scale variables, which of them have to be equal, and which have to stay 1."""
+@dataclass(frozen=True)
+class Joints:
+    """All places of a model that scales belong to: the layers' two sides, and biases between layers."""
 
-    count: int = 0
-    left: list[Ids] = field(default_factory=list)
-    right: list[Ids] = field(default_factory=list)
-    fixed: list[tuple[Ids, str]] = field(default_factory=list)
-
-    def new(self, channels: int) -> Ids:
-        self.count += channels
-        return np.arange(self.count - channels, self.count)
-
-    def join(self, first: Ids, second: Ids) -> None:
-        self.left.append(first)
-        self.right.append(second)
-
-    def join_blocks(self, ids: Ids, blocks: tuple[int, ...]) -> None:
-        self.join(ids, np.repeat(ids[np.cumsum((0, *blocks[:-1]))], blocks))
-
-    def fix(self, ids: Ids, reason: str) -> None:
-        self.fixed.append((ids, reason))
-
-    def solve(self) -> tuple[Ids, dict[int, str]]:
-        """Return the class of each variable, numbered from 1, and the reasons of the classes that stay 1."""
-        rows, columns = (np.concatenate([[], *side]).astype(int) for side in (self.left, self.right))
-        ones = np.ones(len(rows), dtype=np.int8)
-        edges = coo_array((ones, (rows, columns)), shape=(self.count, self.count))
-        classes = connected_components(edges, directed=False)[1].astype(np.int64) + 1
-        reasons: dict[int, str] = {}
-        for ids, reason in self.fixed:
-            for number in np.unique(classes[ids]):
-                reasons.setdefault(int(number), reason)
-        return classes, reasons
+    sources: tuple[Joint, ...] = ()
+    sinks: tuple[Joint, ...] = ()
+    thresholds: tuple[Joint, ...] = ()
 
 
 def find_joints(
@@ -103,8 +55,8 @@ def find_joints(
     outputs: Iterable[torch.nn.Module],
     held: Iterable[torch.nn.Module],
     untouchable: Iterable[torch.nn.Module],
-) -> tuple[list[Joint], list[Joint]]:
-    """Return all sources and sinks of a model, with the scale that each of their channels takes.
+) -> Joints:
+    """Return all places of a model that scales belong to, with the scale that each channel takes.
 
     Args:
         graph: AIMET's `ConnectedGraph` of the model.
@@ -122,7 +74,11 @@ def find_joints(
         reason = next((reasons[number] for number in own.tolist() if number in reasons), "")
         return Joint(layer, np.where(np.isin(own, list(reasons)), _FIXED, own), reason)
 
-    return [joint(*side) for side in search.sources], [joint(*side) for side in search.sinks]
+    return Joints(
+        tuple(joint(*side) for side in search.sources),
+        tuple(joint(*side) for side in search.sinks),
+        tuple(joint(*side) for side in search.variables.thresholds),
+    )
 
 
 class _Search:
@@ -134,7 +90,7 @@ class _Search:
         self.outputs = outputs
         self.held = held
         self.untouchable = untouchable
-        self.variables = _Variables()
+        self.variables = Variables()
         self.ids: dict[str, Ids] = {}
         self.barriers: dict[str, str] = {}
         self.sources: list[tuple[Any, Ids]] = []
@@ -166,25 +122,7 @@ class _Search:
             return self._layer(module, inputs)
         if isinstance(module, Concat):
             return self._concatenation(inputs, operation)
-        present = [ids for ids in known if ids is not None]
-        if len(present) != len(known) or not present:
-            # A constant, or something of unknown channels: only shapes may be constant.
-            shape_only = operation.type.lower() in ("flatten", "reshape") and len(present) == 1
-            if not shape_only or known[0] is None:
-                return None
-        first = present[0]
-        if isinstance(module, _COMMUTING):
-            return first
-        if isinstance(module, Add) or operation.type == "Add":
-            return self._sum(present)
-        if isinstance(module, GroupMaxPool):
-            size = module.blocks
-            blocks = (size,) * (len(first) // size) if isinstance(size, int) else size
-            self.variables.join_blocks(first, blocks)
-            return first[np.cumsum((0, *blocks[:-1]))]
-        if isinstance(module, torch.nn.Flatten) or operation.type.lower() == "flatten":
-            return _flattened(first, inputs[0], operation)
-        return None
+        return pass_through(self.variables, operation, known)
 
     def _layer(self, layer: Any, products: list[Any]) -> Ids:
         counts = channel_counts(layer)
@@ -228,13 +166,6 @@ class _Search:
         channels = sum(map(len, parts))
         return np.concatenate(parts) if all(o.shape[1] == channels for o in operation.outputs) else None
 
-    def _sum(self, terms: list[Ids]) -> Ids | None:
-        if len({len(ids) for ids in terms}) != 1:  # a broadcast over channels
-            return None
-        for ids in terms[1:]:
-            self.variables.join(terms[0], ids)
-        return terms[0]
-
 
 def _describe(operation: Any) -> str:
     module = operation.get_module()
@@ -255,13 +186,3 @@ def _channels_are(channels: int, product: Any, layer: Any) -> bool:
     if shape is None or len(shape) < 2 or shape[1] != channels:
         return False
     return len(shape) == 2 or not isinstance(layer, torch.nn.Linear)
-
-
-def _flattened(ids: Ids, product: Any, operation: Any) -> Ids | None:
-    """Return the variables after flattening (batch, channels, …) to (batch, channels · pixels)."""
-    shapes = [output.shape for output in operation.outputs] or [None]
-    before = product.shape
-    if before is None or shapes[0] is None or len(shapes[0]) != 2 or len(before) < 2 or before[1] != len(ids):
-        return None
-    pixels, rest = divmod(int(shapes[0][1]), len(ids))
-    return None if rest else np.repeat(ids, pixels)

@@ -10,6 +10,9 @@ from torch import nn
 
 from eq_aimet import equalize_equivariant, equivariance_error, symmetrize, tag_blocks
 from eq_aimet.symmetry import Add, Concat, GroupMaxPool, Mask, asymmetry, regular_actions
+from eq_aimet.symmetry.field_modules import ConcatenatedActivation, Gate, VectorField
+from eq_aimet.symmetry.modules import SelectChannels
+from eq_aimet.symmetry.norm_modules import BlockNorm, NormActivation, NormMaxPool
 
 ORDER = 4
 
@@ -110,6 +113,14 @@ class Head(nn.Module):
         ([nn.ReLU(), nn.Flatten()], nn.Linear(72, 3)),
         ([GroupMaxPool((4, 4)), nn.ReLU()], nn.Conv2d(2, 3, 1)),
         ([GroupMaxPool((4, 4)), nn.AdaptiveAvgPool2d(1), nn.Flatten()], nn.Linear(2, 3)),
+        ([NormActivation((4, 4), "relu", torch.tensor([0.01, 5.0]))], None),
+        ([NormActivation((4, 4), "relu")], None),
+        ([NormMaxPool((4, 4), (2, 2), (1, 1))], None),
+        ([BlockNorm((4, 4))], nn.Conv2d(2, 3, 1)),
+        ([VectorField(4)], nn.Conv2d(4, 3, 1)),
+        ([ConcatenatedActivation("relu")], nn.Conv2d(16, 3, 1)),
+        ([SelectChannels((4, 5, 6, 7, 0, 1, 2, 3)), nn.ReLU()], None),
+        ([SelectChannels((4, 5, 6, 7))], convolution(1, 1)),
         ([nn.ReLU(), nn.AvgPool2d(2)], nn.ConvTranspose2d(8, 4, 3, stride=2)),
         ([nn.ReLU(), nn.AvgPool2d(2)], nn.ConvTranspose2d(8, 4, 3, groups=2)),
         ([nn.ReLU(), nn.AvgPool2d(2)], nn.Conv2d(8, 4, 1, groups=4)),
@@ -141,11 +152,20 @@ def test_the_ranges_of_source_and_sink_become_equal():
 
 @pytest.mark.parametrize(
     "between",
-    [nn.Sigmoid(), nn.Softplus(), nn.ELU(), nn.Softsign(), nn.PixelShuffle(2)],
+    [
+        nn.Sigmoid(),
+        nn.Softplus(),
+        nn.ELU(),
+        nn.Softsign(),
+        nn.PixelShuffle(2),
+        NormActivation((4, 4), "sigmoid"),
+        ConcatenatedActivation("tanh"),
+    ],
     ids=lambda module: type(module).__name__,
 )
 def test_what_does_not_commute_is_not_crossed(between):
-    sink = nn.Conv2d(2, 3, 1) if isinstance(between, nn.PixelShuffle) else None
+    channels = {nn.PixelShuffle: 2, ConcatenatedActivation: 16}.get(type(between))
+    sink = nn.Conv2d(channels, 3, 1) if channels else None
     model, x = Head(between, sink=sink).eval(), torch.randn(1, 1, 5, 5)
     original, before = copy.deepcopy(model), model(x).detach()
     report = equalize_equivariant(model, dummy_input=x, high_bias_fold="off")
@@ -185,6 +205,30 @@ def test_concatenation_keeps_the_scales_of_its_parts_apart(sigmoid):
     assert joined.count == (2 if sigmoid else 3)
     scaled = (model.sink.weight / original.sink.weight).flatten(2)[0, :, 0].reshape(3, ORDER)
     assert torch.equal(scaled[0], torch.ones(ORDER)) == sigmoid
+    assert relative_change(before, model(x)) <= 1e-5
+
+
+class Gated(nn.Module):
+    """Fields multiplied by the sigmoid of gates: scales pass through the fields alone."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.gates, self.fields = nn.Conv2d(1, 2, 3), convolution(1, 2, 3, scalar_in=True)
+        self.gate, self.sink = Gate(torch.zeros(2), [0] * 4 + [1] * 4), convolution(2, 1)
+
+    def forward(self, x):
+        return self.sink(self.gate(self.gates(x), self.fields(x)))
+
+
+def test_gated_fields_scale_and_their_gates_do_not():
+    model, x = Gated().eval(), torch.randn(2, 1, 5, 5)
+    original, before = copy.deepcopy(model), model(x).detach()
+    report = equalize_equivariant(model, dummy_input=x, high_bias_fold="off")
+    assert [(region.sources, region.sinks) for region in report.regions] == [(("fields",), ("sink",))]
+    assert [layer.name for layer in report.left_out] == ["gates"]
+    assert "ShiftedSigmoid `gate.sigmoid` does not commute" in report.left_out[0].reason
+    torch.testing.assert_close(model.gates.weight, original.gates.weight, rtol=0, atol=0)
     assert relative_change(before, model(x)) <= 1e-5
 
 
