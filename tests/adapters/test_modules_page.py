@@ -66,6 +66,8 @@ second.
 Convert a
   `copy.deepcopy(model)`.
 - `PointwiseAdaptiveMaxPool` to other sizes than 1×1 has no ONNX operator, and `torch.onnx.export` refuses it.
+- With `torch.onnx.export(…, dynamo=False, dynamic_axes=…)` give `input_names` and `output_names`: torch can't
+  read the names off a traced graph.
 - A module that works in place (`ReLU(inplace=True)`, `x += y`) is exported out of place with the same result;
 it is refused
   where a view of the changed tensor is used later.
