@@ -65,7 +65,7 @@ second.
 - e2cnn's layers share their bases: `model.half()` and `model.double()` reach all networks of the process.
 Convert a
   `copy.deepcopy(model)`.
-- `PointwiseAdaptiveMaxPool` to other sizes than 1×1 has no ONNX operator, and `torch.onnx.export` refuses it.
+- `PointwiseAdaptiveMaxPool` to a size that does not divide the grid is refused by `torch.onnx.export`.
 - With `torch.onnx.export(…, dynamo=False, dynamic_axes=…)` give `input_names` and `output_names`: torch can't
   read the names off a traced graph.
 - A module that works in place (`ReLU(inplace=True)`, `x += y`) is exported out of place with the same result;
