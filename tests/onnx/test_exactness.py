@@ -161,15 +161,17 @@ def tissue(split):
         with h5py.File(TISSUE / f"camelyonpatch_level_2_split_{split}_{kind}.h5") as file:
             values.append(torch.from_numpy(file[kind][:]))
     centres = values[0][:, 22:73, 22:73].permute(0, 3, 1, 2).float() / 255
-    return nn.functional.avg_pool2d(centres, 3), values[1].flatten().long()
+    small = nn.functional.avg_pool2d(centres, 3)
+    colours = torch.tensor([0.75, 0.6, 0.7])[:, None, None]
+    return (small - colours) / 0.2, values[1].flatten().long()
 
 
 @pytest.mark.skipif(not TISSUE.exists(), reason="the real tissue test set is absent; set EQ_AIMET_DATA")
 def test_trained_networks_classify_real_tissue_as_the_sim_does(tmp_path):
     images, labels = tissue("train")
-    model = Residual(4, "field").train()
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    for step in range(150):
+    model = Residual(4, "field", fields=6).train()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for step in range(400):
         batch = torch.arange(64 * step, 64 * step + 64) % len(images)
         loss = nn.functional.cross_entropy(model(images[batch]), labels[batch])
         optimizer.zero_grad()
@@ -179,7 +181,7 @@ def test_trained_networks_classify_real_tissue_as_the_sim_does(tmp_path):
     test_images, test_labels = tissue("test")
     with torch.no_grad():
         accuracy = float((model.eval()(test_images).argmax(1) == test_labels).float().mean())
-    assert accuracy > 0.6  # it has learnt something
+    assert accuracy > 0.75  # it has learnt something
     sim = simulate(model, images=images[:256])
     make_portable(sim)
     export_onnx(sim, images[:1], tmp_path / "model.onnx")

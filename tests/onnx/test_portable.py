@@ -1,7 +1,5 @@
 """`make_portable`: weights in [-64, 63], and what it refuses."""
 
-import copy
-
 import pytest
 import torch
 from deployed_networks import Residual, simulate, varied_images
@@ -15,6 +13,10 @@ from eq_aimet.errors import InvalidArgumentError
 @pytest.fixture
 def sim():
     return simulate(Residual())
+
+
+def tensors(sim):
+    return {key: value.clone() for key, value in sim.model.state_dict().items() if torch.is_tensor(value)}
 
 
 def quantizers(sim):
@@ -43,13 +45,13 @@ def test_all_weights_keep_to_the_limits_and_use_them(sim):
 
 def test_a_second_call_changes_nothing(sim):
     make_portable(sim)
-    before = copy.deepcopy(sim.model.state_dict())
+    before = tensors(sim)
 
     report = make_portable(sim)
 
     assert report.limited == ()
     assert {reason for _, reason in report.untouched} == {"its integers keep to [-64, 63] already"}
-    assert all(torch.equal(value, before[name]) for name, value in sim.model.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in tensors(sim).items())
 
 
 def test_the_outputs_stay_close(sim):
@@ -73,7 +75,8 @@ def test_what_the_encoding_clipped_stays_clipped(sim):
     integers = integer_weight(weight, quantizer)
     assert integers.min() >= -64
     assert integers.max() == 63
-    assert float((quantizer(weight) - before).abs().max()) <= float(quantizer.get_scale()) * 0.51 + 1e-6
+    change = (quantizer(weight) - before).detach().abs().max()
+    assert change <= 0.76 * quantizer.get_scale().detach()  # half a step of each grid
 
 
 def test_no_encodings():
@@ -94,12 +97,12 @@ def test_no_sim():
 def test_a_frozen_encoding_is_named_and_nothing_changed(sim):
     layers = quantizers(sim)
     layers["classifier"][1].allow_overwrite(False)
-    before = copy.deepcopy(sim.model.state_dict())
+    before = tensors(sim)
 
     with pytest.raises(InvalidArgumentError, match=r"a frozen encoding of classifier\.weight"):
         make_portable(sim)
 
-    assert all(torch.equal(value, before[name]) for name, value in sim.model.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in tensors(sim).items())
 
 
 def test_asymmetric_encodings_are_refused(sim):
