@@ -59,7 +59,7 @@ def equalize_equivariant(
         >>> report.cls_sets[0].layers
         ('0', '2', '4')
         >>> print(report.summary)
-        1 triplet and 0 pairs equalized; 0 of 3 convolutions left out; ...
+        1 triplet, 0 pairs and 0 regions equalized; 0 of 3 layers left out; ...
     """
     check_mode(high_bias_fold)
     core = model.module if isinstance(model, torch.nn.DataParallel) else model
