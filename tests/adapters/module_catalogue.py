@@ -6,14 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import e2cnn.nn.modules.batchnormalization.gnorm as gnorm
 import numpy as np
-import pytest
 import torch
 from e2cnn.group import directsum
 
 from eq_aimet.adapters.e2cnn import enn, gspaces
-from eq_aimet.adapters.e2cnn.rebinding import Namespace
 
 C4, C8 = gspaces.Rot2dOnR2(4), gspaces.Rot2dOnR2(8)
 D4, FLIPS = gspaces.FlipRot2dOnR2(4), gspaces.Flip2dOnR2()
@@ -363,29 +360,3 @@ def _multiple(reshuffle: int) -> torch.nn.Module:
 
 
 CASES: tuple[Case, ...] = tuple(_cases())
-
-
-def mend_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let two modules of e2cnn run on current torch, so that there is something to compare with.
-
-    `GNormBatchNorm` views what its `einsum` returns in another order; the float64 mend takes `MergeModule`'s
-    dictionary for a tensor.
-    """
-
-    def einsum(equation: str, operands: Any) -> torch.Tensor:
-        return torch.einsum(equation, operands).contiguous()
-
-    merge = enn.MergeModule.forward
-    merge_single = getattr(merge, "__wrapped__", merge)
-
-    def forward(self: enn.MergeModule, branches: dict[str, enn.GeometricTensor]) -> enn.GeometricTensor:
-        if next(iter(branches.values())).tensor.dtype is not torch.float64:
-            return merge_single(self, branches)
-        parts = [
-            getattr(self, f"submodule_{count}")(*[branches[label] for label in labels]).tensor
-            for count, labels in enumerate(self._labels)
-        ]
-        return enn.GeometricTensor(torch.cat(parts, 1), self.out_type)
-
-    monkeypatch.setattr(gnorm, "torch", Namespace(torch, einsum=einsum))
-    monkeypatch.setattr(enn.MergeModule, "forward", forward)

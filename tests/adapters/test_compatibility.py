@@ -12,6 +12,7 @@ import torch
 from e2cnn.group.groups import o2group
 from e2cnn.kernels import irreps_basis
 from e2cnn.kernels import utils as kernel_utils
+from e2cnn.nn.modules.batchnormalization import gnorm
 from e2cnn.nn.modules.r2_conv import basisexpansion_blocks, basisexpansion_singleblock
 
 from eq_aimet.adapters.e2cnn import compatibility, enn, gspaces, precision
@@ -176,6 +177,11 @@ class HealthyBlocks:
         self.grid = basisexpansion_blocks.torch.meshgrid([], indexing="ij")
 
 
+class HealthyNorm:
+    def forward(self, input):
+        return torch.einsum("ds,bs->bd", input).reshape(1)
+
+
 class HealthyGroup:
     def induce(self):
         return np.zeros(1, dtype=np.float64)
@@ -191,12 +197,37 @@ def test_a_healthy_e2cnn_is_left_alone(monkeypatch):
     monkeypatch.setattr(o2group, "O2", HealthyGroup)
     monkeypatch.setattr(kernel_utils, "np", np)
     monkeypatch.setattr(kernel_utils, "psi", lambda theta, k, gamma: theta)
+    monkeypatch.setattr(gnorm, "torch", torch)
+    monkeypatch.setattr(gnorm, "GNormBatchNorm", HealthyNorm)
     assert compatibility.apply() == ()
     assert basisexpansion_singleblock.np is np
     assert basisexpansion_singleblock.torch is torch
     assert basisexpansion_blocks.torch is torch
     assert kernel_utils.np is np
     assert o2group.np is np
+    assert gnorm.torch is torch
+
+
+def test_generic_batch_norms_of_regular_fields_run():
+    gspace = gspaces.FlipRot2dOnR2(4)
+    fields = enn.FieldType(gspace, [gspace.regular_repr, gspace.regular_repr])
+    x = enn.GeometricTensor(torch.randn(8, 16, 5, 5), fields)
+    y = enn.GNormBatchNorm(fields)(x).tensor.unflatten(1, (2, 8))  # [8, 2, 8, 5, 5]
+    torch.testing.assert_close(y.mean((0, 2, 3, 4)), torch.zeros(2), rtol=0, atol=1e-5)
+
+
+def test_labelled_branches_merge_in_both_precisions():
+    gspace = gspaces.Rot2dOnR2(4)
+    one, two = (enn.FieldType(gspace, count * [gspace.regular_repr]) for count in (1, 2))
+    merge = enn.MergeModule([(enn.IdentityModule(two), "a"), (enn.IdentityModule(one), "b")])
+    for dtype in (torch.float32, torch.float64):
+        branches = {
+            "a": enn.GeometricTensor(torch.rand(1, 8, 3, 3, dtype=dtype), two),
+            "b": enn.GeometricTensor(torch.rand(1, 4, 3, 3, dtype=dtype), one),
+        }
+        merged = merge(branches).tensor
+        assert merged.dtype is dtype
+        assert torch.equal(merged, torch.cat([branches["a"].tensor, branches["b"].tensor], 1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -19,11 +19,6 @@ from eq_aimet.symmetry import is_symmetric
 C4, D4, SO2 = module_catalogue.C4, module_catalogue.D4, module_catalogue.SO2
 
 
-@pytest.fixture(autouse=True)
-def _mended_sources(monkeypatch):
-    module_catalogue.mend_sources(monkeypatch)
-
-
 def listed(outputs):
     return list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
 

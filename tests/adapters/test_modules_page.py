@@ -10,7 +10,6 @@ import os
 from functools import cache
 from pathlib import Path
 
-import module_catalogue
 import pytest
 import torch
 from module_catalogue import CASES, NO_LAYERS, Network, randomise
@@ -73,11 +72,6 @@ it is refused
   where a view of the changed tensor is used later.
 - Whatever is refused can be exported by a plugin: see `eq_aimet_export_module`.
 """
-
-
-@pytest.fixture(autouse=True)
-def _mended_sources(monkeypatch):
-    module_catalogue.mend_sources(monkeypatch)
 
 
 @cache

@@ -15,11 +15,6 @@ from eq_aimet.adapters.e2cnn import enn
 from eq_aimet.adapters.plugin import is_equivariant_module
 
 
-@pytest.fixture(autouse=True)
-def _mended_sources(monkeypatch):
-    module_catalogue.mend_sources(monkeypatch)
-
-
 @pytest.fixture(scope="module", params=NETWORKS, ids=lambda cls: cls.__name__)
 def network(request):
     torch.manual_seed(0)

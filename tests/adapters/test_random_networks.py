@@ -9,7 +9,6 @@ import copy
 import os
 
 import module_catalogue
-import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,13 +19,6 @@ from eq_aimet.adapters.e2cnn import enn, gspaces
 COUNT = int(os.environ.get("EQ_AIMET_RANDOM_NETWORKS", "25"))
 SIZE = 9
 TURNS = [90.0, 180.0, 270.0]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _mended_sources():
-    with pytest.MonkeyPatch.context() as patch:
-        module_catalogue.mend_sources(patch)
-        yield
 
 
 class RandomNetwork(torch.nn.Module):

@@ -1,6 +1,6 @@
 """Mending of e2cnn 0.2.3 on current torch and numpy.
 
-Four of its lines fail on torch 2 and numpy 2; another warns, and some modules turn float64 into float32.
+Five of its lines fail on torch 2 and numpy 2; another warns, and some modules turn float64 into float32.
 Each mend first probes whether e2cnn needs it here and leaves it alone where it doesn't, so that a repaired
 e2cnn runs as its authors wrote it. A mend changes names inside the one e2cnn module that needs it, never
 torch or numpy, and no number in float32.
@@ -17,6 +17,7 @@ import torch
 from e2cnn.group.groups import o2group
 from e2cnn.kernels import irreps_basis
 from e2cnn.kernels import utils as kernel_utils
+from e2cnn.nn.modules.batchnormalization import gnorm
 from e2cnn.nn.modules.r2_conv import basisexpansion_blocks, basisexpansion_singleblock
 
 from eq_aimet.adapters.e2cnn.precision import follow_double, single_precision_classes
@@ -152,6 +153,22 @@ def _meshgrid(tensors: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     return torch.meshgrid(tensors, indexing="ij")
 
 
+def _views_einsums() -> bool:
+    """Whether `GNormBatchNorm` takes a view of an einsum, which torch no longer lays out in order."""
+    code = gnorm.GNormBatchNorm.forward.__code__
+    moved = gnorm.torch.einsum("ds,bcsxy->bcdxy", (torch.eye(2), torch.zeros(2, 3, 2, 2, 2)))
+    return {"einsum", "view"} <= set(code.co_names) and not moved.is_contiguous()
+
+
+def _lay_out_einsums() -> None:
+    gnorm.torch = Namespace(gnorm.torch, einsum=_contiguous_einsum)
+
+
+def _contiguous_einsum(*arguments: Any) -> torch.Tensor:
+    """`torch.einsum` whose result lies in memory in the order of its dimensions."""
+    return torch.einsum(*arguments).contiguous()
+
+
 MENDS = (
     Mend("uint8 masks: 1×1 R2Conv from or to trivial fields", _uses_uint8_masks, _make_masks_boolean),
     Mend("ndarray.tostring: R2Conv of D_N, flips, SO(2) and O(2)", _calls_tostring, _hash_bytes_instead),
@@ -159,4 +176,5 @@ MENDS = (
     Mend("np.float: induced representations of O(2)", _lacks_float, _give_float),
     Mend("float32 outputs of float64 fields", _answers_in_single, follow_double),
     Mend("meshgrid without indexing: mixed field types", _leaves_indexing_open, _say_indexing),
+    Mend("views of einsums: GNormBatchNorm of regular fields", _views_einsums, _lay_out_einsums),
 )

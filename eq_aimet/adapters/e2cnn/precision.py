@@ -58,7 +58,8 @@ def _in_precision_of_input(forward: Any) -> Any:
 
     @functools.wraps(forward)
     def follow(self: Any, input: Any, *arguments: Any, **options: Any) -> Any:
-        first: Any = input[0] if isinstance(input, (list, tuple)) else input
+        several = input.values() if isinstance(input, dict) else input
+        first: Any = next(iter(several)) if isinstance(input, (dict, list, tuple)) else input
         tensor: Any = getattr(first, "tensor", first)
         chosen = forward_double if tensor.dtype is torch.float64 else forward
         return chosen(self, input, *arguments, **options)
