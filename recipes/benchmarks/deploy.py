@@ -30,7 +30,7 @@ from networks import measure_statistics, spread_statistics
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "deploy.md"
 PACKAGES = ("eq_aimet", "aimet-torch", "onnxruntime", "torch")
 INPUT_SIZE = 95
-CALIBRATION_IMAGES, TEST_IMAGES = 8, 8
+CALIBRATION_IMAGES, TEST_IMAGES = 8, 32
 RUNS, OPENINGS = 60, 15
 CONVENTIONAL = "conventional"
 
@@ -190,8 +190,8 @@ def latency_table(files: list[Deployed]) -> Iterator[str]:
 
     yield from heading(
         "Latency",
-        f"Milliseconds for one image on one thread, the median of {RUNS} runs; all files in turns. *As "
-        "exported* is the graph as AIMET writes it, *arranged* the one with operators rewritten.",
+        f"Milliseconds of processor time for one image on one thread, the median of {RUNS} runs; all files "
+        "in turns. *As exported* is the graph as AIMET writes it, *arranged* with operators rewritten.",
         ("network", "FP32", "INT8 as exported", "INT8 arranged", "INT8 / FP32", "INT8 / conventional INT8"),
     )
     image = _images(1).numpy()
@@ -199,7 +199,7 @@ def latency_table(files: list[Deployed]) -> Iterator[str]:
         open_session(path) for entry in files for path in (entry.float_model, entry.unarranged, entry.orbits)
     ]
     times = _in_turns(
-        [lambda session=session: run_session(session, image) for session in sessions], RUNS, time.perf_counter
+        [lambda session=session: run_session(session, image) for session in sessions], RUNS, time.process_time
     )
     milliseconds = np.array(times).reshape(len(files), 3) * 1e3
     for entry, (in_float, unarranged, arranged) in zip(files, milliseconds, strict=True):
@@ -251,7 +251,7 @@ def _in_turns(actions: list[Callable[[], object]], rounds: int, clock: Callable[
 
 
 def _fitted(network: torch.nn.Module) -> torch.nn.Module:
-    spread_statistics(network, torch.Generator().manual_seed(0), sigma=0.5)
+    spread_statistics(network, torch.Generator().manual_seed(0), sigma=0.25)
     measure_statistics(network, _images(CALIBRATION_IMAGES))
     return copy.deepcopy(network).eval()
 
