@@ -1,7 +1,7 @@
 """The errors that eq_aimet raises.
 
-Every error that a user can cause derives from `EqAimetError`. Its text names the argument, says what came and what was
-expected, and ends with the remedy.
+Every error that a user can cause derives from `EqAimetError`. Its text names the argument, says what came and
+what was expected, and ends with the remedy.
 """
 
 from __future__ import annotations

@@ -21,21 +21,22 @@ hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
 
 @hookspec(firstresult=True)
 def eq_aimet_layer_blocks(module: torch.nn.Module) -> LayerBlocks | None:
-    """Return the rotation blocks of a plain layer, or `None` if this plugin does not know it. First result wins."""
+    """Return the rotation blocks of a plain layer, or `None` for one that is unknown. First result wins."""
 
 
 @hookspec(firstresult=True)
 def eq_aimet_export_module(module: torch.nn.Module) -> torch.nn.Module | None:
     """Return a plain module that computes what an equivariant `module` does in eval mode. First result wins.
 
-    It takes and returns plain tensors, shares no storage with `module` and leaves it as it was. Return `None` for a module
-    that this plugin does not know. Layers that carry blocks are tagged with `tag_blocks` before they are returned.
+    It takes and returns plain tensors, shares no storage with `module` and leaves it as it was. Return `None`
+    for a module that this plugin does not know. Layers with blocks are tagged by `tag_blocks` before they are
+    returned.
     """
 
 
 @hookspec
 def eq_aimet_cls_sets(model: torch.nn.Module, cls_sets: list[tuple[torch.nn.Module, ...]]) -> None:
-    """Change the list of CLS sets in place before they are scaled: add, remove or reorder tuples of layers."""
+    """Change the list of CLS sets in place before they are scaled: add or remove tuples of layers."""
 
 
 @hookspec
