@@ -20,6 +20,7 @@ from aimet_torch.quantsim import QuantizationSimModel
 
 from eq_aimet.aimet.readiness import check_encodings, check_symmetric, check_tied
 from eq_aimet.deploy.arrangement import Rewriting, arrange
+from eq_aimet.deploy.block_storage import store_blocks
 from eq_aimet.deploy.files import check_target, written_whole
 from eq_aimet.deploy.graph import Graph
 from eq_aimet.deploy.orbit_storage import LayerOrbits, StoredWeight, store_orbits
@@ -123,6 +124,7 @@ def _finish(sim: QuantizationSimModel, file: Path, storage: str, arranged: bool)
     stored: tuple[StoredWeight, ...] = ()
     if storage == "orbits":
         stored = store_orbits(graph, [_orbits(name, layer, blocks) for name, layer, blocks in layers])
+        store_blocks(graph, _block_vectors(layers))
         graph.share_constants()
         graph.shorten_names()
     model = graph.finish()
@@ -171,6 +173,16 @@ def _orbits(name: str, layer: Any, blocks: LayerBlocks) -> LayerOrbits:
         second = (second[0],) * (columns // second[0]) if uniform else (columns,)
     orbits = weight_orbits(layer, blocks).cpu().numpy()
     return LayerOrbits(name, f"{name}.weight_q", orbits, first, second)
+
+
+def _block_vectors(layers: list[tuple[str, torch.nn.Module, LayerBlocks]]) -> list[tuple[str, int]]:
+    """Return the names of the biases and scales with one number per channel, and the size of their blocks."""
+    return [
+        (f"{name}.{vector}", blocks.blocks_out[0])
+        for name, _, blocks in layers
+        if len(set(blocks.blocks_out)) == 1 and blocks.blocks_out[0] > 1
+        for vector in ("bias_q", "weight_scale", "bias_scale")
+    ]
 
 
 def _check_biases(graph: Graph, layers: list[tuple[str, torch.nn.Module, LayerBlocks]]) -> None:

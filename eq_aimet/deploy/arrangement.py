@@ -91,8 +91,8 @@ def _average_pool(graph: Graph, quantized: _Quantized) -> str:
         return ""
     channels, kernel = shape[1], options["kernel_shape"]
     ones = graph.constant(np.ones((channels, 1, *kernel), dtype=np.int8))
-    scale = graph.constant(np.float32(1 / np.prod(kernel)))
-    weight = graph.node("DequantizeLinear", [ones, scale, graph.constant(np.int8(0))])
+    scale = graph.constant(np.array(1 / np.prod(kernel), dtype=np.float32))
+    weight = graph.node("DequantizeLinear", [ones, scale, graph.constant(np.zeros((), dtype=np.int8))])
     graph.remove(node)
     graph.node(
         "Conv",

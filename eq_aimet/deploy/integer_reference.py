@@ -149,7 +149,8 @@ class IntegerReference:
             batch = images[start : start + size]
             missing = size - len(batch)
             filled = np.concatenate([batch, *[batch[:1]] * missing]) if missing else batch
-            outputs.append(self._evaluator.run(None, {self._input: filled})[0][: len(batch)])
+            results: Any = self._evaluator.run(None, {self._input: filled})
+            outputs.append(results[0][: len(batch)])
         return np.concatenate(outputs)
 
 

@@ -110,20 +110,21 @@ def equivariant(group: int, kind: str, width: float) -> torch.nn.Module:
 
 def deploy(name: str, model: torch.nn.Module, folder: Path) -> Deployed:
     """Write all files of a network: simulate, limit the weights, export and verify."""
-    from aimet_torch.common.quantsim_config.utils import get_path_for_per_tensor_config
     from aimet_torch.cross_layer_equalization import equalize_model
     from aimet_torch.quantsim import QuantizationSimModel
 
-    from eq_aimet import equalize_equivariant, export_onnx, make_portable, verify_onnx
+    from eq_aimet import equalize_equivariant, export_onnx, make_portable, tie_encodings, verify_onnx
 
     dummy_input = _images(1)
     if name == CONVENTIONAL:
         equalize_model(model, dummy_input=dummy_input)
     else:
         equalize_equivariant(model, dummy_input=dummy_input)
-    sim = QuantizationSimModel(model, dummy_input=dummy_input, config_file=get_path_for_per_tensor_config())
+    sim = QuantizationSimModel(model, dummy_input=dummy_input)
     calibration = _images(CALIBRATION_IMAGES)
     sim.compute_encodings(lambda quantized: quantized(calibration))
+    if name != CONVENTIONAL:
+        tie_encodings(sim)
     make_portable(sim)
     files = {kind: folder / f"{name}-{kind}.onnx" for kind in ("orbits", "plain", "unarranged")}
 
