@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from eq_aimet.aimet.block_scaling import ClsSet, Convolution
@@ -72,4 +73,5 @@ def output_ranges(layer: Convolution) -> torch.Tensor:
     blocks = layer_blocks(layer)
     if blocks is None:
         return ranges
-    return torch.stack([part.amax() for part in ranges.split(list(blocks.blocks_out))])
+    starts = np.cumsum((0, *blocks.blocks_out[:-1]))
+    return torch.from_numpy(np.maximum.reduceat(ranges.numpy(), starts))

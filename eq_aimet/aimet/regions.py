@@ -68,11 +68,13 @@ def find_joints(
     for operation in graph.ordered_ops:
         search.visit(operation)
     classes, reasons = search.variables.solve()
+    stopped = np.array(list(reasons))
 
     def joint(layer: Any, ids: Ids) -> Joint:
         own = classes[ids]
-        reason = next((reasons[number] for number in own.tolist() if number in reasons), "")
-        return Joint(layer, np.where(np.isin(own, list(reasons)), _FIXED, own), reason)
+        fixed = np.isin(own, stopped)
+        reason = reasons[int(own[fixed][0])] if fixed.any() else ""
+        return Joint(layer, np.where(fixed, _FIXED, own), reason)
 
     return Joints(
         tuple(joint(*side) for side in search.sources),
