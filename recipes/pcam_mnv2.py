@@ -2,7 +2,7 @@
 
 After Mohamed, Cesa, Cohen and Welling, "A Data and Compute Efficient Design for Limited-Resources Deep
 Learning", arXiv 2004.09691: small images of stained tissue (PatchCamelyon), the two networks layer by layer
-alike, both equalized and simulated in INT8 by AIMET.
+alike, both equalized and simulated in INT8 by AIMET, and exported as the ONNX files that a device runs.
 
     $ pip install "eq_aimet[recipes]"
     $ python recipes/pcam_mnv2.py                     # synthetic tissue; about 4 minutes on 2 CPU cores
@@ -12,11 +12,14 @@ alike, both equalized and simulated in INT8 by AIMET.
 
 The results folder, `results/<the settings>/`, then holds
 
-    table.md, table.json           the table that is printed at the end
+    table.md, table.json           the two tables that are printed at the end
     training.png                   loss and accuracy of both models over the epochs
     config.json                    the settings
     <model>/model.safetensors      the trained weights of lowest validation loss, as a plain torch model
     <model>/best.ckpt, last.ckpt   Lightning's checkpoints
+    <model>/model.onnx             the INT8 network for the device
+    <model>/model.float.onnx       the equalized FP32 network, and AIMET's model.encodings for it
+    <model>/verification.*         what the INT8 file does in onnxruntime; text and JSON
     equivariant/equalization.*     what was equalized with what, what was left out and why; text and JSON
 """
 
@@ -33,17 +36,26 @@ import typer
 from rich import get_console
 from rich.markup import escape
 
-from eq_aimet.errors import EqAimetError, InvalidArgumentError
+from eq_aimet.errors import DataError, EqAimetError, InvalidArgumentError
 from eq_aimet.models.architecture import plan_architecture
 from eq_aimet.training import ResultsFolder, Settings, quiet_libraries
 
 if TYPE_CHECKING:
     import torch
+    from aimet_torch.quantsim import QuantizationSimModel
 
-    from eq_aimet.training import EpochRecord, PatchDataModule, TableRow
+    from eq_aimet.training import DeviceFigures, EpochRecord, PatchDataModule, TableRow
 
 DEFAULT_IMAGES = (3072, 512, 1024)  # of the synthetic set: train, valid, test
 ROTATED_IMAGES = 16  # test images on which the rotation errors are measured, of which the worst counts
+LATENCY_RUNS = 300  # of either ONNX file, in turns, of which the median counts
+
+NOTES = (
+    "90°, 45°: the worst relative change of the logits under such turns",
+    "INT8: as deployed, with weights limited to [-64, 63], which saturate nowhere",
+    "latency: the median for one image on one thread",
+    "turned: whether all bits of the logits stay under turns by multiples of 90°",
+)
 
 console = get_console()  # the progress bar uses it too, so that the two do not mix
 
@@ -161,7 +173,14 @@ def run(settings: Settings, results: Path, *, workers: int, resume: bool) -> Non
     with console.status("loading Lightning and AIMET"), quiet_libraries():
         import aimet_torch.quantsim  # noqa: F401
 
-        from eq_aimet.training import PatchDataModule, markdown_table, plot_training, terminal_table
+        from eq_aimet.training import (
+            PatchDataModule,
+            markdown_device_table,
+            markdown_table,
+            plot_training,
+            terminal_device_table,
+            terminal_table,
+        )
 
     data = PatchDataModule(
         synthetic_folder(settings) if settings.data == "synthetic" else settings.data,
@@ -184,12 +203,16 @@ def run(settings: Settings, results: Path, *, workers: int, resume: bool) -> Non
         rows.append(quantize_and_measure(name, trained, settings, data, own_folder))
 
     title = f"MobileNetV2, width {settings.width:g}, C{settings.group}, INT8 weights {settings.weights}"
-    folder.write_text("table.md", markdown_table(rows))
+    device_title = f"The ONNX files in {rows[0].device.runtime}"
+    tables = [markdown_table(rows), markdown_device_table(rows), "".join(f"- {note}\n" for note in NOTES)]
+    folder.write_text("table.md", "\n".join(tables))
     folder.write_json("table.json", [row.to_dict() for row in rows])
     folder.write_bytes("training.png", plot_training(histories, title=title))
     console.print()
     console.print(terminal_table(rows, title=title))
-    say("[dim]90°, 45°: the worst relative change of the logits under such turns[/]")
+    console.print(terminal_device_table(rows, title=device_title))
+    for note in NOTES:
+        console.print(f"[dim]{escape(note)}[/]", highlight=False)
 
 
 def train(
@@ -231,7 +254,7 @@ def train(
 def quantize_and_measure(
     name: str, model: torch.nn.Module, settings: Settings, data: PatchDataModule, folder: ResultsFolder
 ) -> TableRow:
-    """Returns the model's row of the table, after export, equalization and INT8 simulation."""
+    """Returns the model's row of the tables, after equalization, INT8 simulation and export to ONNX."""
     import safetensors.torch
     from aimet_torch.common.quantsim_config.utils import (
         get_path_for_per_channel_config,
@@ -241,7 +264,13 @@ def quantize_and_measure(
     from aimet_torch.model_preparer import prepare_model
     from aimet_torch.quantsim import QuantizationSimModel
 
-    from eq_aimet import equalize_equivariant, equivariance_error, export_model, tie_encodings
+    from eq_aimet import (
+        equalize_equivariant,
+        equivariance_error,
+        export_model,
+        make_portable,
+        tie_encodings,
+    )
     from eq_aimet.training import TableRow, measure_accuracy
 
     device = settings.device
@@ -277,11 +306,17 @@ def quantize_and_measure(
         sim.compute_encodings(lambda simulated: calibrate(simulated, settings, data))
         if equivariant:
             tie_encodings(sim)  # one range per rotation block where there is one per channel
+        make_portable(sim)  # before measuring, so that the table is about the network that is deployed
         int8_accuracy = measure_accuracy(sim.model, data.test_dataloader(), device=device)
         # In float64: in float32 the order of summation alone flips a few roundings.
         int8_error_90 = equivariance_error(sim.model, rotated, elements=[90, 180, 270]).worst
         int8_error_45 = equivariance_error(sim.model, rotated, elements=[45]).worst
     say(f"  test accuracy  FP32 {fp32_accuracy:.1%}  INT8 {int8_accuracy:.1%}")
+
+    with console.status("exporting to ONNX and running it"), quiet_libraries():
+        figures = deploy(sim, rotated.cpu(), folder)
+    fp32_size, int8_size = (f"{size / 1e3:,.0f} KB" for size in (figures.fp32_bytes, figures.int8_bytes))
+    say(f"  ONNX file      FP32 {fp32_size}  INT8 {int8_size}")
     return TableRow(
         name,
         count_parameters(model),
@@ -291,7 +326,28 @@ def quantize_and_measure(
         int8_error_90,
         fp32_error_45,
         int8_error_45,
+        figures,
     )
+
+
+def deploy(sim: QuantizationSimModel, images: torch.Tensor, folder: ResultsFolder) -> DeviceFigures:
+    """Returns what the INT8 file does in onnxruntime, after writing it, the FP32 file and the reports.
+
+    Moves the simulation to the CPU.
+    """
+    from eq_aimet import export_onnx, verify_onnx
+    from eq_aimet.training import DeviceFigures
+
+    sim.model.cpu()
+    path = folder.path / "model.onnx"
+    exported = export_onnx(sim, images[:1], path, float_model=True)
+    try:
+        found = verify_onnx(path, sim, images, runs=LATENCY_RUNS)
+    except OSError as error:  # it works in the folder for temporary files, which may be full
+        raise DataError(f"`{path}`: could not be verified ({error}). Free some space.") from error
+    folder.write_text("verification.txt", f"{exported}\n\n{found}\n")
+    folder.write_json("verification.json", {"export": exported.to_dict(), "verification": found.to_dict()})
+    return DeviceFigures.from_report(found, Path(exported.float_model))
 
 
 def calibrate(simulated: torch.nn.Module, settings: Settings, data: PatchDataModule) -> None:

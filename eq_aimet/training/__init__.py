@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eq_aimet.training.classifier import ImageClassifier
     from eq_aimet.training.datamodule import PatchDataModule
+    from eq_aimet.training.device import DeviceFigures
     from eq_aimet.training.evaluation import measure_accuracy
     from eq_aimet.training.fit import best_weights, train_classifier
     from eq_aimet.training.history import EpochRecord
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
     from eq_aimet.training.quiet import quiet_libraries
     from eq_aimet.training.results import ResultsFolder
     from eq_aimet.training.settings import Settings
-    from eq_aimet.training.table import TableRow, markdown_table, terminal_table
+    from eq_aimet.training.table import (
+        TableRow,
+        markdown_device_table,
+        markdown_table,
+        terminal_device_table,
+        terminal_table,
+    )
 
 __all__ = [
     "Settings",
@@ -30,9 +37,12 @@ __all__ = [
     "best_weights",
     "EpochRecord",
     "measure_accuracy",
+    "DeviceFigures",
     "TableRow",
     "markdown_table",
+    "markdown_device_table",
     "terminal_table",
+    "terminal_device_table",
     "plot_training",
     "quiet_libraries",
 ]
@@ -46,9 +56,12 @@ _HOME = {
     "best_weights": "fit",
     "EpochRecord": "history",
     "measure_accuracy": "evaluation",
+    "DeviceFigures": "device",
     "TableRow": "table",
     "markdown_table": "table",
+    "markdown_device_table": "table",
     "terminal_table": "table",
+    "terminal_device_table": "table",
     "plot_training": "plots",
     "quiet_libraries": "quiet",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +83,12 @@ class ResultsFolder:
         return self.write_bytes(name, text.encode())
 
     def write_json(self, name: str, value: object) -> Path:
-        """Returns the path of the file after writing plain values to it; raises as `write_text` does."""
-        return self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        """Returns the path of the file after writing plain values to it; raises as `write_text` does.
+
+        Numbers that are not finite become null: JSON has none.
+        """
+        text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+        return self.write_text(name, text + "\n")
 
     def write_bytes(self, name: str, content: bytes) -> Path:
         """Returns the path of the file after writing the bytes to it; raises as `write_text` does."""
@@ -105,6 +110,14 @@ class ResultsFolder:
                 remedy="Free some space, or choose another folder with --results.",
             ) from error
         return ResultsFolder(path)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _check_same(path: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:

@@ -1,7 +1,7 @@
 """The paper's table: what INT8 costs each model, and how far a turned image moves its answer.
 
 After table 1 of Mohamed, Cesa, Cohen and Welling, "A Data and Compute Efficient Design for Limited-Resources
-Deep Learning", arXiv 2004.09691.
+Deep Learning", arXiv 2004.09691. A second table has what the exported files do on the device.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["TableRow", "markdown_table", "terminal_table"]
+    from eq_aimet.training.device import DeviceFigures
+
+__all__ = ["TableRow", "markdown_device_table", "markdown_table", "terminal_device_table", "terminal_table"]
 
 _HEADINGS = (
     "model",
@@ -25,6 +27,15 @@ _HEADINGS = (
     "90° error INT8",
     "45° error FP32",
     "45° error INT8",
+)
+_DEVICE_HEADINGS = (
+    "model",
+    "FP32 file",
+    "INT8 file",
+    "FP32 latency",
+    "INT8 latency",
+    "turned: identical",
+    "largest change",
 )
 
 
@@ -41,6 +52,7 @@ class TableRow:
         int8_error_90: the same of the simulated INT8 model.
         fp32_error_45: the relative change of the logits under a turn by 45°.
         int8_error_45: the same of the simulated INT8 model.
+        device: what was measured of the exported files.
     """
 
     model: str
@@ -51,6 +63,7 @@ class TableRow:
     int8_error_90: float
     fp32_error_45: float
     int8_error_45: float
+    device: DeviceFigures
 
     @property
     def drop(self) -> float:
@@ -58,42 +71,74 @@ class TableRow:
         return self.fp32_accuracy - self.int8_accuracy
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the row as plain values for JSON, with the drop."""
-        return {**asdict(self), "drop": self.drop}
+        """Returns the row as plain values for JSON, with what follows from them."""
+        return {**asdict(self), "drop": self.drop, "device": self.device.to_dict()}
 
 
 def markdown_table(rows: Sequence[TableRow]) -> str:
-    """Returns the rows as a Markdown table that ends in a newline.
+    """Returns accuracies and errors as a Markdown table that ends in a newline.
 
     Example:
-        >>> row = TableRow("equivariant", 12345, 0.91, 0.905, 1.2e-15, 0.0, 0.013, 0.02)
+        >>> from eq_aimet.training import DeviceFigures
+        >>> device = DeviceFigures("onnxruntime", 2_800_000, 260_000, 1.5, 1.2, ("90°",), 16, 0.0, True)
+        >>> row = TableRow("equivariant", 12345, 0.91, 0.905, 1.2e-15, 0.0, 0.013, 0.02, device)
         >>> print(markdown_table([row]).splitlines()[2])
         | equivariant | 12,345 | 91.0 % | 90.5 % | 0.5 | 1e-15 | 0 | 1e-02 | 2e-02 |
     """
-    lines = [_HEADINGS, ("---", *("---:" for _ in _HEADINGS[1:])), *map(_cells, rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return _markdown(_HEADINGS, [_cells(row) for row in rows])
+
+
+def markdown_device_table(rows: Sequence[TableRow]) -> str:
+    """Returns what the exported files do as a Markdown table that ends in a newline.
+
+    Example:
+        >>> from eq_aimet.training import DeviceFigures
+        >>> device = DeviceFigures("onnxruntime", 2_800_000, 260_000, 1.5, 1.2, ("90°",), 16, 0.0, True)
+        >>> row = TableRow("equivariant", 12345, 0.91, 0.905, 1.2e-15, 0.0, 0.013, 0.02, device)
+        >>> print(markdown_device_table([row]).splitlines()[2])
+        | equivariant | 2.80 MB | 260 KB | 1.50 ms | 1.20 ms | yes | 0 |
+    """
+    return _markdown(_DEVICE_HEADINGS, [_device_cells(row) for row in rows])
 
 
 def terminal_table(rows: Sequence[TableRow], *, title: str | None = None) -> Table:
-    """Returns the rows as a table for a `rich` console.
+    """Returns accuracies and errors as a table for a `rich` console, at most 80 columns wide.
 
     Example:
-        >>> row = TableRow("equivariant", 12345, 0.91, 0.905, 1.2e-15, 0.0, 0.013, 0.02)
-        >>> terminal_table([row]).row_count
-        1
+        >>> terminal_table([]).row_count
+        0
     """
+    return _terminal(_HEADINGS, [_cells(row) for row in rows], title)
+
+
+def terminal_device_table(rows: Sequence[TableRow], *, title: str | None = None) -> Table:
+    """Returns what the exported files do as a table for a `rich` console, at most 80 columns wide.
+
+    Example:
+        >>> terminal_device_table([]).row_count
+        0
+    """
+    return _terminal(_DEVICE_HEADINGS, [_device_cells(row) for row in rows], title)
+
+
+def _markdown(headings: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
+    lines = [headings, ("---", *("---:" for _ in headings[1:])), *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _terminal(headings: tuple[str, ...], body: Sequence[tuple[str, ...]], title: str | None) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(
         title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="bold"
     )
-    for index, heading in enumerate(_HEADINGS):
+    for index, heading in enumerate(headings):
         # "FP32 accuracy" on two lines, so that the table fits a terminal of 80 columns.
         first, _, second = heading.replace(" error", "").partition(" ")
         table.add_column(f"{first}\n{second}", justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*_cells(row))
+    for cells in body:
+        table.add_row(*cells)
     return table
 
 
@@ -105,5 +150,26 @@ def _cells(row: TableRow) -> tuple[str, ...]:
         f"{100 * row.fp32_accuracy:.1f} %",
         f"{100 * row.int8_accuracy:.1f} %",
         f"{100 * row.drop:.1f}",
-        *("0" if error == 0 else f"{error:.0e}" for error in errors),
+        *map(_error, errors),
     )
+
+
+def _device_cells(row: TableRow) -> tuple[str, ...]:
+    device = row.device
+    return (
+        row.model,
+        _size(device.fp32_bytes),
+        _size(device.int8_bytes),
+        f"{device.fp32_milliseconds:.2f} ms",
+        f"{device.int8_milliseconds:.2f} ms",
+        "yes" if device.bit_identical else "no",
+        _error(device.worst_change),
+    )
+
+
+def _error(error: float) -> str:
+    return "0" if error == 0 else f"{error:.0e}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e3:.0f} KB" if count < 999_500 else f"{count / 1e6:.2f} MB"

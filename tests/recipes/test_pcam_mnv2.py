@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 import typer
@@ -68,13 +71,29 @@ def rows_of(folder):
     return {row["model"]: row for row in json.loads((folder / "table.json").read_text())}
 
 
+def without_times(rows):
+    times = ("fp32_milliseconds", "int8_milliseconds", "latency_ratio")
+    for row in rows.values():
+        assert all(row["device"].pop(time) > 0.0 for time in times)
+    return rows
+
+
 def test_the_results_are_complete(finished):
     folder, output, errors = finished
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     of_each = {
         f"{model}/{file}"
         for model in ("conventional", "equivariant")
-        for file in ("best.ckpt", "last.ckpt", "model.safetensors")
+        for file in (
+            "best.ckpt",
+            "last.ckpt",
+            "model.safetensors",
+            "model.onnx",
+            "model.float.onnx",
+            "model.encodings",
+            "verification.txt",
+            "verification.json",
+        )
     }
     assert files == of_each | {
         "config.json",
@@ -105,8 +124,80 @@ def test_the_table_is_consistent(finished):
     assert rows["conventional"]["fp32_error_90"] > 1e-6
     assert rows["conventional"]["int8_error_90"] > 0.0
     assert rows["equivariant"]["parameters"] < rows["conventional"]["parameters"]
-    assert len((folder / "table.md").read_text().splitlines()) == 4
+    markdown = (folder / "table.md").read_text()
+    assert sum(line.startswith("| equivariant |") for line in markdown.splitlines()) == 2
+    assert "weights limited to [-64, 63]" in markdown
+    assert "weights limited to [-64, 63]" in output
     assert f"{rows['conventional']['parameters']:,}" in output
+
+
+def logits_of(path, images):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, {"input": image[None].numpy()})[0] for image in images])
+
+
+def patches(data):
+    return torch.stack([PCamDataset(data, "test", crop=CROP)[index][0] for index in range(24)])
+
+
+def test_turned_images_get_the_logits_that_the_table_says(finished, data):
+    folder, output, _ = finished
+    images = patches(data)
+    for model, row in rows_of(folder).items():
+        file = folder / model / "model.onnx"
+        logits = logits_of(file, images)
+        assert logits.shape == (24, 2)
+        turned = [logits_of(file, torch.rot90(images, turns, dims=(-2, -1))) for turns in (1, 2, 3)]
+        same = all(np.array_equal(logits, other) for other in turned)
+        device = row["device"]
+        assert device["bit_identical"] is same is (model == "equivariant")
+        assert device["turns"] == ["90°", "180°", "270°"]
+        assert (device["worst_change"] == 0.0) is same
+        line = [line for line in output.splitlines() if line.split()[:1] == [model]][-1]
+        assert line.split()[-2] == ("yes" if same else "no")
+
+
+def test_the_files_are_those_of_the_table(finished, data):
+    folder, _, _ = finished
+    images = patches(data)
+    for model, row in rows_of(folder).items():
+        device = row["device"]
+        files = {kind: folder / model / f"model{kind}" for kind in (".onnx", ".float.onnx", ".encodings")}
+        assert device["int8_bytes"] == files[".onnx"].stat().st_size
+        assert device["fp32_bytes"] == files[".float.onnx"].stat().st_size
+        assert device["size_ratio"] == device["int8_bytes"] / device["fp32_bytes"] < 0.4
+        assert 0.0 < device["fp32_milliseconds"] < 1000.0
+        assert 0.0 < device["int8_milliseconds"] < 1000.0
+        assert json.loads(files[".encodings"].read_text())
+        in_float, in_int8 = (logits_of(files[kind], images) for kind in (".float.onnx", ".onnx"))
+        assert in_float.shape == (24, 2)
+        assert np.ptp(in_float[:, 0]) > 0.0
+        # The same function but for the noise of INT8.
+        assert np.square(in_int8 - in_float).mean() < np.square(in_float).mean()
+
+
+def test_the_int8_files_hold_weights_that_saturate_nowhere(finished):
+    folder, _, _ = finished
+    for model in ("conventional", "equivariant"):
+        graph = onnx.load(folder / model / "model.onnx").graph
+        weights = [onnx.numpy_helper.to_array(entry) for entry in graph.initializer]
+        weights = [weight for weight in weights if weight.dtype == np.int8 and weight.ndim > 1]
+        assert len(weights) > 20
+        assert min(weight.min() for weight in weights) >= -64
+        assert max(weight.max() for weight in weights) == 63
+
+
+def test_the_verification_is_told_in_text_and_json(finished):
+    folder, _, _ = finished
+    for model, row in rows_of(folder).items():
+        report = json.loads((folder / model / "verification.json").read_text())
+        assert report["export"]["is_portable"] is True
+        assert report["verification"]["is_bit_exact"] is row["device"]["bit_identical"]
+        assert report["verification"]["fidelity"]["reference_difference"] == 0.0
+        assert report["verification"]["fidelity"]["sqnr_to_sim"] > 5.0
+        text = (folder / model / "verification.txt").read_text()
+        assert "weights in [-64, 63]  all" in text
+        assert "QLinearConv" in text
 
 
 def test_the_exported_weights_are_those_of_the_lowest_validation_loss(finished, data):
@@ -158,13 +249,15 @@ def test_an_interrupted_run_goes_on_and_ends_as_an_uninterrupted_one(finished, d
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert "epoch 1/3" not in output.partition("equivariant")[0]
-    assert (tmp_path / NAME / "table.json").read_bytes() == (whole / "table.json").read_bytes()
+    assert without_times(rows_of(tmp_path / NAME)) == without_times(rows_of(whole))
     for model in ("conventional", "equivariant"):
         left, right = (
             load_file(folder / NAME / model / "model.safetensors") for folder in (whole.parent, tmp_path)
         )
         assert left.keys() == right.keys()
         assert all(torch.equal(left[name], right[name]) for name in left)
+        left, right = (folder / NAME / model / "model.onnx" for folder in (whole.parent, tmp_path))
+        assert left.read_bytes() == right.read_bytes()
 
 
 @pytest.mark.parametrize("resume", [[], ["--resume"]])

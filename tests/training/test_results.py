@@ -64,3 +64,12 @@ def test_a_full_disk_leaves_the_older_file_whole(tmp_path, monkeypatch):
         folder.write_json("table.json", [1, 2, 3])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "table.md"]
     assert (tmp_path / "table.md").read_text() == "older"
+
+
+def test_numbers_that_json_does_not_have_become_null(tmp_path):
+    folder = ResultsFolder.open(tmp_path, {})
+    folder.write_json("report.json", {"ratio": float("inf"), "deep": [{"error": float("nan")}, (1.5, True)]})
+    assert json.loads((tmp_path / "report.json").read_text()) == {
+        "ratio": None,
+        "deep": [{"error": None}, [1.5, True]],
+    }
