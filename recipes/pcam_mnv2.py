@@ -54,7 +54,7 @@ NOTES = (
     "90°, 45°: the worst relative change of the logits under such turns",
     "INT8: as deployed, with weights limited to [-64, 63], which saturate nowhere",
     "latency: the median for one image on one thread",
-    "turned: whether all bits of the logits stay under turns by multiples of 90°",
+    "turned: whether turns by the group's multiples of 90° keep all bits of the logits",
 )
 
 console = get_console()  # the progress bar uses it too, so that the two do not mix

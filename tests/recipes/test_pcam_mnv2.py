@@ -1,4 +1,5 @@
 import copy
+import errno
 import importlib.util
 import json
 import os
@@ -6,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -16,10 +18,12 @@ import typer
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+import eq_aimet
 from eq_aimet import export_model
 from eq_aimet.data import PCamDataset, write_synthetic_pcam
+from eq_aimet.errors import DataError
 from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
-from eq_aimet.training import best_weights, measure_accuracy
+from eq_aimet.training import ResultsFolder, best_weights, measure_accuracy
 from eq_aimet.training.checkpoints import read_checkpoint
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "pcam_mnv2.py"
@@ -58,12 +62,17 @@ def finished(data, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def app():
+def recipe():
     spec = importlib.util.spec_from_file_location("pcam_mnv2", RECIPE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def app(recipe):
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    application.command()(module.main)
+    application.command()(recipe.main)
     return application
 
 
@@ -305,6 +314,18 @@ def test_bad_options_are_one_clear_line_before_anything_is_written(app, tmp_path
     assert text in result.stderr
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_while_verifying_is_one_clear_line(recipe, tmp_path, monkeypatch):
+    def verify(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(eq_aimet, "export_onnx", lambda *arguments, **options: None)
+    monkeypatch.setattr(eq_aimet, "verify_onnx", verify)
+    sim = SimpleNamespace(model=torch.nn.Identity())
+    with pytest.raises(DataError, match=r"could not be verified \(.*No space left.*\)\. Free some") as caught:
+        recipe.deploy(sim, torch.rand(1, 3, CROP, CROP), ResultsFolder(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_option_is_typers_error(app):
