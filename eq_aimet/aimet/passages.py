@@ -16,14 +16,26 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry import Add, GroupMaxPool, Mask
 from eq_aimet.symmetry.field_modules import ConcatenatedActivation, VectorField
 from eq_aimet.symmetry.modules import Multiply, SelectChannels, Subtract
 from eq_aimet.symmetry.norm_modules import BlockNorm, NormActivation, NormMaxPool
 
-__all__ = ["Ids", "Variables", "pass_through"]
+__all__ = ["Ids", "Threshold", "Variables", "pass_through"]
 
 Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Threshold:
+    """What a module adds or takes off, and what has to scale along with its input.
+
+    Attributes:
+        bias: The tensor itself, which is scaled in place.
+    """
+
+    bias: torch.Tensor
 
 
 @dataclass
@@ -33,14 +45,16 @@ class Variables:
     Attributes:
         count: How many there are.
         fixed: Those that stay 1, with the reason.
-        thresholds: Modules with a bias that has to be scaled along, with the variables of its entries.
+        thresholds: Biases between layers, with the variables of their entries.
+        shared: The ids of tensors that several operations use.
     """
 
     count: int = 0
+    shared: frozenset[int] = frozenset()
     left: list[Ids] = field(default_factory=list)
     right: list[Ids] = field(default_factory=list)
     fixed: list[tuple[Ids, str]] = field(default_factory=list)
-    thresholds: list[tuple[torch.nn.Module, Ids]] = field(default_factory=list)
+    thresholds: list[tuple[Threshold, Ids]] = field(default_factory=list)
 
     def new(self, channels: int) -> Ids:
         """Return new variables, one per channel."""
@@ -57,6 +71,12 @@ class Variables:
         firsts = ids[np.cumsum((0, *blocks[:-1]))]
         self.join(ids, np.repeat(firsts, blocks))
         return firsts
+
+    def shift(self, bias: torch.Tensor | None, ids: Ids) -> bool:
+        """Let a bias scale along; return whether it can, which it can't for several places at once."""
+        if bias is not None and id(bias) not in self.shared:
+            self.thresholds.append((Threshold(bias), ids))
+        return bias is None or id(bias) not in self.shared
 
     def fix(self, ids: Ids, reason: str) -> None:
         """Make variables stay 1."""
@@ -75,8 +95,8 @@ class Variables:
         return classes, reasons
 
 
-def pass_through(variables: Variables, operation: Any, parts: list[Ids | None]) -> Ids | None:
-    """Return the variables of an operation's output, or `None` where no scale passes.
+def pass_through(variables: Variables, operation: Any, parts: list[Ids | None]) -> Ids | str | None:
+    """Return the variables of an operation's output; a reason, or `None` without one, where no scale passes.
 
     Args:
         variables: All variables; some are joined here.
@@ -89,10 +109,10 @@ def pass_through(variables: Variables, operation: Any, parts: list[Ids | None]) 
     return None if passage is None else passage(variables, operation, parts)
 
 
-def _alone(rule: Callable[[Variables, Any, Ids], Ids | None]) -> Callable[..., Ids | None]:
+def _alone(rule: Callable[[Variables, Any, Ids], Ids | str | None]) -> Callable[..., Ids | str | None]:
     """Return the passage of a module with one input."""
 
-    def passage(variables: Variables, operation: Any, parts: list[Ids | None]) -> Ids | None:
+    def passage(variables: Variables, operation: Any, parts: list[Ids | None]) -> Ids | str | None:
         first = parts[0] if parts else None
         return None if first is None else rule(variables, operation, first)
 
@@ -121,15 +141,28 @@ def _group_pooling(variables: Variables, operation: Any, ids: Ids) -> Ids:
     return variables.join_blocks(ids, (size,) * (len(ids) // size) if isinstance(size, int) else size)
 
 
-def _norm_activation(variables: Variables, operation: Any, ids: Ids) -> Ids | None:
+def _norm_activation(variables: Variables, operation: Any, ids: Ids) -> Ids | str | None:
     module = operation.get_module()
-    if module.function != "relu" or any(module is other for other, _ in variables.thresholds):
+    if module.function != "relu":
         return None
+    # relu(s·n − s·b) = s·relu(n − b): the bias scales along with the norm.
     firsts = variables.join_blocks(ids, module.blocks)
-    if module.bias is not None:
-        # relu(s·n − s·b) = s·relu(n − b): the bias scales along with the norm.
-        variables.thresholds.append((module, firsts))
-    return ids
+    return ids if variables.shift(module.bias, firsts) else _SHARED.format(type(module).__name__)
+
+
+def _batch_norm(variables: Variables, operation: Any, ids: Ids) -> Ids | str | None:
+    """Pass a batch norm that could not be folded: γ(s·x − s·μ)/σ + s·β = s·(γ(x − μ)/σ + β)."""
+    module = operation.get_module()
+    if module.running_mean is None or len(module.running_mean) != len(ids):
+        return None
+    blocks = layer_blocks(module)
+    if blocks is not None:
+        variables.join_blocks(ids, blocks.blocks_out)
+    shifted = [variables.shift(bias, ids) for bias in (module.running_mean, module.bias)]
+    return ids if all(shifted) else _SHARED.format(type(module).__name__)
+
+
+_SHARED = "the bias of a {} is used in several places, which can't be scaled at once"
 
 
 def _vector_field(variables: Variables, operation: Any, ids: Ids) -> Ids:
@@ -152,13 +185,36 @@ def _norm_max_pooling(variables: Variables, operation: Any, ids: Ids) -> Ids:
 
 
 def _flattening(variables: Variables, operation: Any, ids: Ids) -> Ids | None:
-    """Follow (batch, channels, …) to (batch, channels · pixels)."""
-    before = operation.inputs[0].shape
-    after = operation.outputs[0].shape if operation.outputs else None
-    if before is None or after is None or len(after) != 2 or len(before) < 2 or before[1] != len(ids):
+    """Follow (batch, channels, …) to (batch, channels · pixels), or to another arrangement of the pixels."""
+    before, after = _shapes(operation)
+    if len(before) < 2 or len(after) < 2 or before[0] != after[0] or before[1] != len(ids):
         return None
+    if after[1] == before[1]:
+        return ids
     pixels, rest = divmod(int(after[1]), len(ids))
-    return None if rest else np.repeat(ids, pixels)
+    return None if rest or len(after) != 2 else np.repeat(ids, pixels)
+
+
+def _mean(variables: Variables, operation: Any, ids: Ids) -> Ids | str | None:
+    """Pass a mean, sum or maximum over the pixels, of (batch, channels, …)."""
+    before, after = _shapes(operation)
+    if len(before) < 3 or len(after) < 2 or before[1] != len(ids) or after[1] != len(ids):
+        return None
+    # AIMET's graph does not say over which dimensions.
+    return _UNCLEAR.format(operation.type) if len(ids) in before[2:] else ids
+
+
+_UNCLEAR = (
+    "the operation {!r} may be over channels or pixels, which are as many; "
+    "`torch.nn.AdaptiveAvgPool2d` would be clear"
+)
+
+
+def _shapes(operation: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of the first input and of the output; empty where AIMET does not know them."""
+    products = (operation.inputs[:1], operation.outputs[:1])
+    first, second = (tuple(part[0].shape) if part and part[0].shape else () for part in products)
+    return first, second
 
 
 _COMMUTING = (
@@ -177,7 +233,7 @@ _COMMUTING = (
     Mask,
 )
 
-_PASSAGES: dict[type, Callable[..., Ids | None]] = {
+_PASSAGES: dict[Any, Callable[..., Ids | str | None]] = {
     **dict.fromkeys(_COMMUTING, _alone(lambda variables, operation, ids: ids)),
     Add: _sum,
     Subtract: _sum,
@@ -188,11 +244,30 @@ _PASSAGES: dict[type, Callable[..., Ids | None]] = {
     ),
     NormActivation: _alone(_norm_activation),
     NormMaxPool: _alone(_norm_max_pooling),
+    torch.nn.BatchNorm1d: _alone(_batch_norm),
+    torch.nn.BatchNorm2d: _alone(_batch_norm),
     VectorField: _alone(_vector_field),
     ConcatenatedActivation: _alone(_concatenated_activation),
     SelectChannels: _alone(_selection),
     torch.nn.Flatten: _alone(_flattening),
+    "mean": _alone(_mean),
 }
 
-# What AIMET calls the same operations where they are no modules.
-_FUNCTIONS: dict[str, type] = {"add": Add, "flatten": torch.nn.Flatten, "relu": torch.nn.ReLU}
+# What AIMET calls operations that are no modules.
+_FUNCTIONS: dict[str, Any] = {
+    "add": Add,
+    "mul": Multiply,
+    "flatten": torch.nn.Flatten,
+    "reshape": torch.nn.Flatten,
+    "view": torch.nn.Flatten,
+    "relu": torch.nn.ReLU,
+    "leaky_relu": torch.nn.LeakyReLU,
+    "dropout": torch.nn.Dropout,
+    "max_pool2d": torch.nn.MaxPool2d,
+    "avg_pool2d": torch.nn.AvgPool2d,
+    "adaptive_avg_pool2d": torch.nn.AdaptiveAvgPool2d,
+    "adaptive_max_pool2d": torch.nn.AdaptiveMaxPool2d,
+    "mean": "mean",
+    "sum": "mean",
+    "amax": "mean",
+}

@@ -10,6 +10,7 @@ Equalization over such regions is brevitas' idea; here blocks of channels take t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from eq_aimet.symmetry import Concat, channel_counts, is_layer
 __all__ = ["Joint", "Joints", "find_joints"]
 
 _FIXED = 0  # the number of the scale that stays 1
+_OF_SHAPES = ("size", "NumToTensor")  # operations that read no values
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,7 @@ def find_joints(
         untouchable: Layers whose weights must not change at all, such as those that run twice.
     """
     search = _Search(set(outputs), set(held), set(untouchable))
+    search.variables.shared = _shared_tensors(graph)
     for operation in graph.ordered_ops:
         search.visit(operation)
     classes, reasons = search.variables.solve()
@@ -99,12 +102,14 @@ class _Search:
         self.sinks: list[tuple[Any, Ids]] = []
 
     def visit(self, operation: Any) -> None:
+        if operation.type in _OF_SHAPES:
+            return
         inputs = [product for product in operation.inputs if not product.is_parm]
         known = [self._of(product) for product in inputs]
         module = operation.get_module()
         output = self._through(operation, module, inputs, known)
-        if output is None:
-            reason = f"{_describe(operation)} does not commute with a positive scale"
+        if output is None or isinstance(output, str):
+            reason = output or self._why_stopped(operation, inputs, known)
             for ids in known:
                 if ids is not None:
                     self.variables.fix(ids, reason)
@@ -118,8 +123,10 @@ class _Search:
     def _of(self, product: Any) -> Ids | None:
         return self.ids.get(_before_split(product).name)
 
-    def _through(self, operation: Any, module: Any, inputs: list[Any], known: list[Ids | None]) -> Ids | None:
-        """Return the variables of the operation's output, or `None` where no scale passes."""
+    def _through(
+        self, operation: Any, module: Any, inputs: list[Any], known: list[Ids | None]
+    ) -> Ids | str | None:
+        """Return the variables of the operation's output; a reason or `None` where no scale passes."""
         if module is not None and module not in self.untouchable and is_layer(module):
             return self._layer(module, inputs)
         if isinstance(module, Concat):
@@ -149,6 +156,19 @@ class _Search:
         self.sources.append((layer, outputs))
         return outputs
 
+    def _why_stopped(self, operation: Any, inputs: list[Any], known: list[Ids | None]) -> str:
+        """Return why no scale passes an operation: for its own sake, or since none reaches it."""
+        unreached = [
+            self._barrier(product)
+            for product, ids in zip(inputs, known, strict=True)
+            if ids is None and product.shape
+        ]
+        if not unreached:
+            return f"{_describe(operation)} does not commute with a positive scale"
+        if all(ids is None for ids in known):
+            return unreached[0]
+        return f"{_describe(operation)} joins it with what keeps its scale: {unreached[0]}"
+
     def _barrier(self, product: Any) -> str:
         product = _before_split(product)
         if product.is_model_input:
@@ -167,6 +187,18 @@ class _Search:
             parts.append(part)
         channels = sum(map(len, parts))
         return np.concatenate(parts) if all(o.shape[1] == channels for o in operation.outputs) else None
+
+
+def _shared_tensors(graph: Any) -> frozenset[int]:
+    """Return the ids of the parameters and buffers that several operations use."""
+    modules = [operation.get_module() for operation in graph.ordered_ops]
+    uses = Counter(
+        id(tensor)
+        for module in modules
+        if module is not None
+        for tensor in (*module._parameters.values(), *module._buffers.values())
+    )
+    return frozenset(tensor for tensor, count in uses.items() if count > 1)
 
 
 def _describe(operation: Any) -> str:

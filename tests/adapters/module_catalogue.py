@@ -237,7 +237,7 @@ def _cases() -> Sequence[Case]:
     )
     add(
         "InducedNormNonLinearity",
-        "D4, two fields",
+        "D4, n_sigmoid",
         lambda: enn.InducedNormNonLinearity(field_type(D4, *2 * [_induced(D4)[0]]), "n_sigmoid"),
     )
     gates = ["gate", "gated", "gate", "gated", "gated", "gate"]

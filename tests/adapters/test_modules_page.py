@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from module_catalogue import CASES, NO_LAYERS, Network, randomise
+from module_equalization import LAYER, YES, try_equalization
 
 from eq_aimet import export_model
 from eq_aimet.adapters.e2cnn import enn
@@ -34,10 +35,13 @@ orphan: true
 What `export_model` makes of each class of `e2cnn.nn`. "Exports" means that the plain module computes what the
 source does in eval mode, to a relative difference of 1e-6, for each of the examples. "Quantized" means that
 AIMET's `QuantizationSimModel` takes the plain module and finds encodings for its output or, where the
-output's values are some of the input's, hands on those of the input.
+output's values are some of the input's, hands on those of the input. "Equalized through" means that
+`equalize_equivariant` moves scales from a 1×1 convolution before the plain module to one behind it, and that
+the function stays the same to 1e-5; convolutions take part in it themselves. A "no" names the examples and
+the reason that the report gives.
 
-| `e2cnn.nn` | plain modules | exports | quantized | examples |
-|---|---|---|---|---|
+| `e2cnn.nn` | plain modules | exports | quantized | equalized through | examples |
+|---|---|---|---|---|---|
 """
 
 NOTES = """
@@ -70,6 +74,10 @@ Convert a
 - A module that works in place (`ReLU(inplace=True)`, `x += y`) is exported out of place with the same result;
 it is refused
   where a view of the changed tensor is used later.
+- Batch norms are folded before scales move. Those that can't be folded, behind a concatenation or a sum for
+  example, are crossed: their means and biases scale along, so that the function stays the same in eval mode.
+- Gates keep their scale, since they go through a sigmoid; what they gate is crossed.
+- `affine=False` batch norms get weights of ones that are not trained, for AIMET folds none without.
 - Whatever is refused can be exported by a plugin: see `eq_aimet_export_module`.
 """
 
@@ -126,11 +134,21 @@ def page():
         quantized = all(is_quantized(case) for case in cases)
         rows.append(
             f"| `{name}` | {', '.join(f'`{kind}`' for kind in kinds)} | {_mark(exports)} | "
-            f"{_mark(quantized)} | "
+            f"{_mark(quantized)} | {_equalized(cases)} | "
             f"{'; '.join(case.variant for case in cases)} |"
         )
     others = "\n".join(f"- `{name}`: {reason}." for name, reason in NO_LAYERS.items())
     return HEAD + "\n".join(rows) + "\n" + NOTES.format(others=others)
+
+
+def _equalized(cases):
+    """Return one verdict for all cases, or each verdict with the examples that it holds for."""
+    variants = {}
+    for case in cases:
+        variants.setdefault(try_equalization(case)[0], []).append(case.variant)
+    if len(variants) == 1:
+        return next(iter(variants))
+    return "; ".join(f"{' and '.join(names)}: {verdict}" for verdict, names in variants.items())
 
 
 def _leaves(plain):
@@ -146,6 +164,16 @@ def test_aimet_simulates_every_module(case):
     assert is_quantized(case)
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equalization_crosses_every_module_that_commutes(case):
+    verdict, change = try_equalization(case)
+    assert change <= 1e-5
+    # e2cnn's functions that are not homogeneous: all others must be crossed, or take part themselves.
+    stops = any(name in str(case) for name in ("ELU[", "p_elu", "sigmoid", "tanh", "squash"))
+    assert verdict.startswith("no: ") if stops else verdict in (YES, LAYER)
+    assert not stops or verdict.endswith("does not commute with a positive scale")
+
+
 def test_the_page_is_up_to_date():
     text = page()
     if os.environ.get("EQ_AIMET_WRITE_DOCS"):
@@ -158,4 +186,4 @@ def test_the_page_shows_a_failure(monkeypatch):
     monkeypatch.setitem(globals(), "CASES", [case])
     monkeypatch.setitem(globals(), "NO_LAYERS", {name: "" for name in enn.__all__ if name != case.cls})
     monkeypatch.setitem(globals(), "is_quantized", lambda case: False)
-    assert f"| `{case.cls}` | `Conv2d` | yes | no | {case.variant} |" in page()
+    assert f"| `{case.cls}` | `Conv2d` | yes | no | is a layer | {case.variant} |" in page()

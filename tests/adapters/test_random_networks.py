@@ -1,5 +1,7 @@
 """Random networks: the export differs from the source by rounding, and is as equivariant as it.
 
+Equalization changes neither, and its report names every layer.
+
 `EQ_AIMET_RANDOM_NETWORKS` says how many are drawn.
 """
 
@@ -9,12 +11,14 @@ import copy
 import os
 
 import module_catalogue
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eq_aimet import equivariance_error, export_model
+from eq_aimet import equalize_equivariant, equivariance_error, export_model
 from eq_aimet.adapters.e2cnn import enn, gspaces
+from eq_aimet.symmetry import is_layer
 
 COUNT = int(os.environ.get("EQ_AIMET_RANDOM_NETWORKS", "25"))
 SIZE = 9
@@ -127,6 +131,7 @@ PLANS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.filterwarnings("ignore")
 @settings(
     max_examples=COUNT,
     deadline=None,
@@ -146,10 +151,29 @@ def test_random_networks(plan):
         expected, actual = network(image), plain(image)
     scale = float(expected.abs().max())
     assert float((expected - actual).abs().max()) <= 1e-6 * scale
-    if order % 4 == 0:
+    if _rotations(space) % 4 == 0:
         # The fields turn as well as the image: the largest channel of each tells how far they do so.
         source, export = (_error(model, image, network) for model in (copy.deepcopy(network), plain))
         assert export <= max(1.05 * source, 1e-12)
+    _check_equalization(plain, image, network)
+
+
+def _check_equalization(plain, image, network):
+    has_turns = _rotations(network.space) % 4 == 0
+    before, error = _in_double(plain, image), _error(plain, image, network) if has_turns else 0.0
+    report = equalize_equivariant(plain, dummy_input=image, high_bias_fold="off")
+    after = _in_double(plain, image)
+    assert float((before - after).abs().max()) <= 1e-5 * float(before.abs().max())
+    if has_turns:
+        assert _error(plain, image, network) <= max(error, 1e-10)
+    names = [name for name, module in plain.named_modules() if is_layer(module)]
+    assert sorted(layer.name for layer in report.layers) == sorted(names)
+    assert all(layer.reason for layer in report.left_out)
+
+
+def _in_double(plain, image):
+    with torch.no_grad():
+        return copy.deepcopy(plain).double()(image.double())
 
 
 def _error(model, image, network):

@@ -211,14 +211,13 @@ def _field_statistics(module: enn.GNormBatchNorm, name: str) -> torch.Tensor:
 
 
 def _batch_norm(module: Any, like: torch.Tensor) -> torch.nn.BatchNorm2d:
-    return torch.nn.BatchNorm2d(
-        module.in_type.size,
-        module.eps,
-        module.momentum,
-        affine=module.affine,
-        device=like.device,
-        dtype=like.dtype,
+    layer = torch.nn.BatchNorm2d(
+        module.in_type.size, module.eps, module.momentum, device=like.device, dtype=like.dtype
     )
+    if not module.affine:
+        # AIMET folds no batch norm without weights, so it gets ones that are not trained.
+        layer.requires_grad_(False)
+    return layer
 
 
 def _buffer(layer: torch.nn.BatchNorm2d, name: str) -> torch.Tensor:
