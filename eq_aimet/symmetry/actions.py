@@ -34,16 +34,28 @@ def has_action(layer: torch.nn.Module, action: Action, tolerance: float = 1e-5) 
     first, second = action.permutation_out, action.permutation_in
     if is_transposed(layer):
         first, second = second, first
-    rows = torch.tensor(first)
-    columns = torch.tensor(second).reshape(groups, -1)  # [groups, columns per group]
-    height = len(rows) // groups
-    # A group of channels moves as one: the columns are counted from the first one of the group they move to.
-    moved = columns[torch.arange(len(rows)) // height] - (rows // height * columns.shape[1])[:, None]
-    if moved.min() < 0 or moved.max() >= columns.shape[1]:
+    moved = _move_channels(weight, torch.tensor(first), torch.tensor(second), groups)
+    if moved is None:
         return False
     turned = weight.flip(-1) if action.flip else weight
-    if weight.dim() == 4:
+    if weight.dim() == 4 and action.turns % 4:
         turned = torch.rot90(turned, action.turns, dims=(-2, -1))
-    moved = moved.to(weight.device)
-    difference = (weight[rows.to(weight.device)[:, None], moved] - turned).abs().max()
-    return float(difference) <= tolerance * float(weight.abs().max())
+    # Equality is the common case, and faster to see than how large the difference is.
+    if torch.equal(moved, turned):
+        return True
+    return float((moved - turned).abs().max()) <= tolerance * float(weight.abs().max())
+
+
+def _move_channels(
+    weight: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, groups: int
+) -> torch.Tensor | None:
+    """Return the weight with rows and columns permuted, or `None` if they move out of their groups."""
+    if groups == 1:
+        return weight[rows.to(weight.device)].index_select(1, columns.to(weight.device))
+    columns = columns.reshape(groups, -1)  # [groups, columns per group]
+    height = len(rows) // groups
+    # A group of channels moves as one: the columns are counted from the first one of the group they move to.
+    within = columns[torch.arange(len(rows)) // height] - (rows // height * columns.shape[1])[:, None]
+    if within.min() < 0 or within.max() >= columns.shape[1]:
+        return None
+    return weight[rows.to(weight.device)[:, None], within.to(weight.device)]

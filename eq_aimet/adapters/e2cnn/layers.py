@@ -42,8 +42,8 @@ def _convolve(layer_class: Any, module: Any, **options: Any) -> torch.nn.Module:
     with torch.no_grad():
         # The stored `filter` is stale if the weights changed in eval mode, so it is expanded anew.
         weight, bias = module.expand_parameters()
-    layer = torch.nn.utils.skip_init(
-        layer_class,
+    # On the meta device nothing is allocated or drawn; the parameters are replaced at once.
+    layer = layer_class(
         module.in_type.size,
         module.out_type.size,
         module.kernel_size,
@@ -52,14 +52,13 @@ def _convolve(layer_class: Any, module: Any, **options: Any) -> torch.nn.Module:
         dilation=module.dilation,
         groups=module.groups,
         bias=bias is not None,
-        device=weight.device,
-        dtype=weight.dtype,
+        device="meta",
         **options,
     )
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        if bias is not None:
-            layer.bias.copy_(bias)
+    assert layer.weight.shape == weight.shape
+    layer.weight = torch.nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
+    if bias is not None:
+        layer.bias = torch.nn.Parameter(bias.detach().clone())
     return layer
 
 
