@@ -39,7 +39,7 @@ def changed(before):
 PATCHED = {
     "PythonClsImpl",
     "convert_layer_group_to_cls_sets",
-    "find_layer_groups_to_scale",
+    "__init__",  # of GraphSearchUtils
     "scale_model",
     "scale_cls_sets",
     "bias_fold",
