@@ -61,20 +61,35 @@ def _patch(owner: Any, name: str, value: Any) -> _Undo:
 
 @dataclass
 class _Run:
-    """One call of AIMET's `scale_model`: the model, what it returns, and AIMET's search of its graph."""
+    """One call of AIMET's `scale_model`.
+
+    Attributes:
+        model: The model that is scaled.
+        search: AIMET's search of its graph.
+        layers: Its convolutions and linear layers in the order in which they ran.
+        has_blocks: Whether one of them carries rotation blocks. What follows is only known if so.
+        outputs: The modules whose output the model returns.
+        unsafe: The layers that must not be scaled, each with the reason.
+    """
 
     model: torch.nn.Module
-    outputs: set[torch.nn.Module] = field(default_factory=set)
     search: Any = None
+    layers: tuple[Any, ...] = ()
+    has_blocks: bool = False
+    outputs: set[torch.nn.Module] = field(default_factory=set)
+    unsafe: dict[torch.nn.Module, str] = field(default_factory=dict)
 
-    def layers(self) -> list[Any]:
-        """Return the convolutions and linear layers in the order in which they ran."""
-        modules = [operation.get_module() for operation in self.search._connected_graph.ordered_ops]
-        return list(dict.fromkeys(module for module in modules if module is not None and is_layer(module)))
-
-    def has_blocks(self) -> bool:
-        """Return whether a layer that ran carries rotation blocks."""
-        return any(layer_blocks(layer) is not None for layer in self.layers())
+    def look_at(self, search: Any, dummy_input: Any) -> None:
+        """Note what the scaling asks for, once AIMET has built its graph; works in place."""
+        modules = [operation.get_module() for operation in search._connected_graph.ordered_ops]
+        self.search = search
+        self.layers = tuple(
+            dict.fromkeys(module for module in modules if module is not None and is_layer(module))
+        )
+        self.has_blocks = any(layer_blocks(layer) is not None for layer in self.layers)
+        if self.has_blocks:
+            self.outputs = output_modules(self.model, dummy_input)
+            self.unsafe = unsafe_layers(self.model, search)
 
 
 _active: list[EquivariantHooks] = []
@@ -190,9 +205,7 @@ def _searching(original: Callable[..., Any]) -> Any:
         original(self, model, input_shapes, dummy_input=dummy_input)
         if _runs:
             # Here AIMET has put model and input on one device.
-            _runs[-1].search = self
-            if _runs[-1].has_blocks():
-                _runs[-1].outputs = output_modules(model, dummy_input)
+            _runs[-1].look_at(self, dummy_input)
 
     return initialize
 
@@ -206,8 +219,8 @@ def _scaling_sets(original: Callable[..., Any]) -> Any:
             if recorder is not None:
                 recorder.search = _runs[-1].search
                 recorder.dropped += dropped
-                recorder.ranges_before |= {layer: output_ranges(layer) for layer in _runs[-1].layers()}
-            if _runs[-1].has_blocks():
+                recorder.ranges_before |= {layer: output_ranges(layer) for layer in _runs[-1].layers}
+            if _runs[-1].has_blocks:
                 # First, so that AIMET's sets are left with equal ranges.
                 _scale_regions(_runs[-1], [*cls_sets, *(cls_set for cls_set, _ in dropped)])
         all_scales = original(self, cls_sets)
@@ -227,20 +240,19 @@ def _scaling_sets(original: Callable[..., Any]) -> Any:
 def _scale_regions(run: _Run, cls_sets: list[ClsSet]) -> None:
     """Scale, in place, what AIMET's CLS sets do not reach."""
     held = {layer for cls_set in cls_sets for layer in cls_set[:-1]}
-    unsafe = unsafe_layers(run.model, run.search)
-    joints = find_joints(run.search._connected_graph, run.outputs, held, unsafe)
+    joints = find_joints(run.search._connected_graph, run.outputs, held, run.unsafe)
     regions = scale_regions(joints)
     recorder = _recorder()
     if recorder is not None:
-        recorder.unsafe = unsafe
+        recorder.unsafe = run.unsafe
         recorder.joints, recorder.regions = joints, regions
 
 
 def _change_cls_sets(run: _Run, cls_sets: list[ClsSet]) -> list[tuple[ClsSet, str]]:
     """Take out the sets that scaling would break, let plugins change the rest; return what is gone."""
     dropped = []
-    if run.has_blocks():
-        dropped = unsafe_cls_sets(run.model, run.search, cls_sets, run.outputs)
+    if run.has_blocks:
+        dropped = unsafe_cls_sets(run.model, run.search, cls_sets, run.outputs, run.unsafe)
         for cls_set, _ in dropped:
             cls_sets.remove(cls_set)
     found = list(cls_sets)

@@ -40,7 +40,11 @@ def unsafe_layers(model: torch.nn.Module, search: Any) -> dict[torch.nn.Module, 
 
 
 def unsafe_cls_sets(
-    model: torch.nn.Module, search: Any, cls_sets: list[ClsSet], outputs: set[torch.nn.Module]
+    model: torch.nn.Module,
+    search: Any,
+    cls_sets: list[ClsSet],
+    outputs: set[torch.nn.Module],
+    shared: dict[torch.nn.Module, str],
 ) -> list[tuple[ClsSet, str]]:
     """Return the CLS sets whose scaling would change what the model computes, each with the reason.
 
@@ -52,8 +56,8 @@ def unsafe_cls_sets(
         search: AIMET's `GraphSearchUtils` of the model.
         cls_sets: The sets that AIMET found.
         outputs: The modules whose output the model returns.
+        shared: What `unsafe_layers` returns.
     """
-    shared = unsafe_layers(model, search)
     unsafe = []
     for cls_set in cls_sets:
         reason = next((shared[layer] for layer in cls_set if layer in shared), "")

@@ -6,16 +6,6 @@ from deployed_networks import SIZE, Residual, simulate, varied_images
 
 from eq_aimet import export_onnx, make_portable
 
-# AIMET traces with torch.jit, which torch has deprecated; nothing here or there can be done about it.
-THIRD_PARTY = ("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if "onnx" in item.path.parts:
-            for warning in THIRD_PARTY:
-                item.add_marker(pytest.mark.filterwarnings(warning))
-
 
 @pytest.fixture(autouse=True)
 def quiet_aimet():
