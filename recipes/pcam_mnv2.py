@@ -173,11 +173,11 @@ def run(settings: Settings, results: Path, *, workers: int, resume: bool) -> Non
     with console.status("loading Lightning and AIMET"), quiet_libraries():
         import aimet_torch.quantsim  # noqa: F401
 
+        from eq_aimet.pictures import plot_training
         from eq_aimet.training import (
             PatchDataModule,
             markdown_device_table,
             markdown_table,
-            plot_training,
             terminal_device_table,
             terminal_table,
         )

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from eq_aimet.training.evaluation import measure_accuracy
     from eq_aimet.training.fit import best_weights, train_classifier
     from eq_aimet.training.history import EpochRecord
-    from eq_aimet.training.plots import plot_training
     from eq_aimet.training.quiet import quiet_libraries
     from eq_aimet.training.results import ResultsFolder
     from eq_aimet.training.settings import Settings
@@ -43,7 +42,6 @@ __all__ = [
     "markdown_device_table",
     "terminal_table",
     "terminal_device_table",
-    "plot_training",
     "quiet_libraries",
 ]
 
@@ -62,7 +60,6 @@ _HOME = {
     "markdown_device_table": "table",
     "terminal_table": "table",
     "terminal_device_table": "table",
-    "plot_training": "plots",
     "quiet_libraries": "quiet",
 }
 

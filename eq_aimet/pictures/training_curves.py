@@ -1,19 +1,17 @@
-"""Plots of a training, as PNG files' contents."""
+"""The picture of a training: loss and accuracy over the epochs."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.pictures.figure import colours_of, literal, new_figure, tidy, to_png
 
 if TYPE_CHECKING:
     from eq_aimet.training.history import EpochRecord
 
 __all__ = ["plot_training"]
-
-# Okabe and Ito's colours, which the colour-blind can tell apart too.
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
-_INK = "#333333"
 
 
 def plot_training(histories: Mapping[str, Sequence[EpochRecord]], *, title: str = "") -> bytes:
@@ -23,8 +21,11 @@ def plot_training(histories: Mapping[str, Sequence[EpochRecord]], *, title: str 
     kept.
 
     Args:
-        histories: each model's records by its name, at most four models.
+        histories: each model's records by its name, at most seven models.
         title: what is written above.
+
+    Raises:
+        InvalidArgumentError: there is no model, there are too many, or one has no record.
 
     Example:
         >>> from eq_aimet.training.history import EpochRecord
@@ -32,17 +33,22 @@ def plot_training(histories: Mapping[str, Sequence[EpochRecord]], *, title: str 
         >>> plot_training({"equivariant": [record]})[1:4]
         b'PNG'
     """
-    # The figure without pyplot: no window system, and no state that outlives the call.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    for name, records in histories.items():
+        if not records:
+            raise InvalidArgumentError(
+                "histories",
+                received=f"no record of `{name}`",
+                expected="at least one epoch of each model",
+                remedy="Leave the model out, or train it first.",
+            )
+    colours = colours_of(histories)
+    figure = new_figure(10, 4.2)
     loss_axes, accuracy_axes = figure.subplots(1, 2)
-    for (name, records), colour in zip(histories.items(), _COLOURS, strict=False):
-        _draw(loss_axes, name, records, "loss", colour)
-        _draw(accuracy_axes, name, records, "accuracy", colour)
+    for name, records in histories.items():
+        _draw(loss_axes, name, records, "loss", colours[name])
+        _draw(accuracy_axes, name, records, "accuracy", colours[name])
     loss_axes.set_ylabel("cross-entropy (nats)")
     loss_axes.set_ylim(bottom=0)
     accuracy_axes.set_ylabel("accuracy")
@@ -50,27 +56,25 @@ def plot_training(histories: Mapping[str, Sequence[EpochRecord]], *, title: str 
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(color="#E5E5E5", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=_INK)
-    accuracy_axes.legend(loc="lower right", frameon=False, fontsize=9)
-    if title:
-        figure.suptitle(title, fontsize=11, color=_INK)
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()
+        tidy(axes)
+    # Below both, where it hides no curve.
+    lines, names = accuracy_axes.get_legend_handles_labels()
+    figure.legend(
+        lines, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False, fontsize=9
+    )
+    return to_png(figure, title)
 
 
 def _draw(axes: Any, name: str, records: Sequence[EpochRecord], quantity: str, colour: str) -> None:
     epochs = [record.epoch for record in records]
     valid = [getattr(record, f"valid_{quantity}") for record in records]
     train = [getattr(record, f"train_{quantity}") for record in records]
+    label = literal(name)
     axes.plot(
-        epochs, valid, color=colour, linewidth=2, marker="o", markersize=3.5, label=f"{name}, validation"
+        epochs, valid, color=colour, linewidth=2, marker="o", markersize=3.5, label=f"{label}, validation"
     )
     axes.plot(
-        epochs, train, color=colour, linewidth=1.3, linestyle="--", alpha=0.7, label=f"{name}, training"
+        epochs, train, color=colour, linewidth=1.3, linestyle="--", alpha=0.7, label=f"{label}, training"
     )
     best = min(range(len(records)), key=lambda index: records[index].valid_loss)
     axes.plot(

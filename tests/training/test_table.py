@@ -2,17 +2,14 @@ import io
 import json
 
 import pytest
-from matplotlib.image import imread
 from rich.console import Console
 
 from eq_aimet.deploy.verification import ElementCheck, Fidelity, Latency, VerificationReport
 from eq_aimet.training import (
     DeviceFigures,
-    EpochRecord,
     TableRow,
     markdown_device_table,
     markdown_table,
-    plot_training,
     terminal_device_table,
     terminal_table,
 )
@@ -92,17 +89,3 @@ def test_the_figures_are_the_worst_of_all_turns_and_threads(tmp_path):
     assert figures == DeviceFigures(
         "onnxruntime 1.20", 1234, 400, 2.0, 1.5, ("90°", "180°"), 16, worst_change=0.25, bit_identical=False
     )
-
-
-def records(losses):
-    return [EpochRecord(epoch, loss, 0.5, loss, 0.5) for epoch, loss in enumerate(losses, start=1)]
-
-
-def test_the_plot_is_an_image_that_shows_the_records():
-    falling, rising = (
-        imread(io.BytesIO(plot_training({"a": records(losses)}))) for losses in ([0.9, 0.1], [0.1, 0.9])
-    )
-    assert falling.shape == rising.shape
-    assert (falling != rising).any()
-    again = imread(io.BytesIO(plot_training({"a": records([0.9, 0.1])})))
-    assert (falling == again).all()

@@ -1,0 +1,81 @@
+"""What all pictures share: figures without pyplot, one set of colours and marks, PNG files' contents."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Any
+
+from eq_aimet.errors import InvalidArgumentError
+
+__all__ = ["FAINT", "INK", "SHADES", "colours_of", "literal", "new_figure", "tidy", "to_png"]
+
+# Okabe and Ito's colours, which the colour-blind can tell apart too.
+_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+SHADES = ("#0072B2", "#56B4E9")  # of neighbouring blocks
+INK = "#333333"
+FAINT = "#E5E5E5"
+
+_DPI = 150
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Returns a matplotlib figure of that size in inches, which needs no window system and leaves no state.
+
+    A PNG of it has 150 pixels an inch.
+
+    Example:
+        >>> new_figure(4, 2).get_size_inches().tolist()
+        [4.0, 2.0]
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy(axes: Any, *, grid: str = "both") -> None:
+    """Gives the axes, in place, a faint grid below the data and no frame above and to the right."""
+    axes.grid(axis=grid, color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.tick_params(colors=INK, labelsize=9)
+
+
+def colours_of(names: Iterable[str]) -> dict[str, str]:
+    """Returns a colour for each model, the same for the same order of models in every picture.
+
+    Raises:
+        InvalidArgumentError: there is no model, or more than there are colours to tell apart.
+
+    Example:
+        >>> colours_of(["conventional", "equivariant"])
+        {'conventional': '#D55E00', 'equivariant': '#0072B2'}
+    """
+    listed = list(names)
+    if not 1 <= len(listed) <= len(_COLOURS):
+        raise InvalidArgumentError(
+            "models",
+            received=len(listed) or "none",
+            expected=f"1 to {len(_COLOURS)} models in a picture",
+            remedy="Draw several pictures, one for each group of models.",
+        )
+    return dict(zip(listed, _COLOURS, strict=False))
+
+
+def to_png(figure: Any, title: str = "") -> bytes:
+    """Returns the figure as the content of a PNG file, with the title above it."""
+    if title:
+        figure.suptitle(literal(title), fontsize=12, color=INK)
+    content = io.BytesIO()
+    # Without matplotlib's version in the file, the same data give the same bytes.
+    figure.savefig(content, format="png", metadata={"Software": None})
+    return content.getvalue()
+
+
+def literal(text: str) -> str:
+    """Returns the text with its dollars escaped, between which matplotlib would read formulas."""
+    return text.replace("\\$", "$").replace("$", r"\$")

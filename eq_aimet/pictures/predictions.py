@@ -1,0 +1,104 @@
+"""A classifier's predictions on single images, and which images to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from eq_aimet.errors import InvalidArgumentError
+
+__all__ = ["Predictions", "choose_examples", "measure_predictions"]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of each image.
+
+    Attributes:
+        classes: the predicted class of each image.
+        probabilities: the softmax of that class, from 0 to 1.
+        labels: the true class of each image.
+    """
+
+    classes: tuple[int, ...]
+    probabilities: tuple[float, ...]
+    labels: tuple[int, ...]
+
+    @property
+    def right(self) -> tuple[bool, ...]:
+        """Whether each image is classified rightly."""
+        return tuple(found == label for found, label in zip(self.classes, self.labels, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the predictions as plain values for JSON."""
+        return {**asdict(self), "right": self.right}
+
+
+def measure_predictions(
+    model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int = 64
+) -> Predictions:
+    """Returns the class that a classifier predicts for each image, with its probability.
+
+    The model must be in eval mode and on the images' device; it is not changed.
+
+    Args:
+        model: takes images, gives logits, (batch, classes).
+        images: (batch, channels, H, W).
+        labels: int64, (batch,).
+        batch_size: how many images are computed at a time.
+
+    Raises:
+        InvalidArgumentError: there are no images, or not as many labels.
+
+    Example:
+        >>> logits = torch.tensor([[0.0, 3.0], [2.0, 0.0]])
+        >>> measure_predictions(torch.nn.Identity(), logits, torch.tensor([1, 1])).right
+        (True, False)
+    """
+    if len(images) == 0 or labels.shape != (len(images),):
+        raise InvalidArgumentError(
+            "labels",
+            received=f"shape {tuple(labels.shape)} for {len(images)} images",
+            expected="one label for each of at least one image",
+            remedy="Give the labels of the same images.",
+        )
+    with torch.no_grad():
+        logits = torch.cat([model(batch) for batch in images.split(batch_size)])
+    probabilities, classes = logits.double().softmax(1).max(1)
+    return Predictions(tuple(classes.tolist()), tuple(probabilities.tolist()), tuple(labels.tolist()))
+
+
+def choose_examples(predictions: Mapping[str, Predictions], count: int) -> tuple[int, ...]:
+    """Returns the images to show, in their order: as many with a wrong answer as with right ones alone.
+
+    Taken are the first of either kind, so that nobody has picked them; where one kind is rarer, more
+    are taken of the other.
+
+    Args:
+        predictions: the predictions of each model on the same images.
+        count: how many images to return; all, if there are fewer.
+
+    Raises:
+        InvalidArgumentError: there is no model, the models saw different images, or the count is below 1.
+
+    Example:
+        >>> choose_examples({"a": Predictions((0, 0, 0, 1), (0.9, 0.8, 0.7, 0.6), (0, 0, 0, 0))}, 2)
+        (0, 3)
+    """
+    if len({found.labels for found in predictions.values()}) != 1:
+        raise InvalidArgumentError(
+            "predictions",
+            received=f"{len(predictions)} models on different images" if predictions else "none",
+            expected="the predictions of at least one model, all on the same images",
+            remedy="Measure all models on the same images, in the same order.",
+        )
+    if count < 1:
+        raise InvalidArgumentError("count", received=count, expected="at least 1", remedy="Take 12.")
+    right = [all(answers) for answers in zip(*(found.right for found in predictions.values()), strict=True)]
+    good = [index for index, answer in enumerate(right) if answer]
+    bad = [index for index, answer in enumerate(right) if not answer]
+    shown_bad = min(len(bad), max(count // 2, count - len(good)))
+    return tuple(sorted(good[: count - shown_bad] + bad[:shown_bad]))

@@ -1,0 +1,165 @@
+"""Measuring how steady a classifier's answers are while its images make a full turn."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.symmetry.elements import Element
+
+__all__ = ["Stability", "measure_stability"]
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What a turn of its images changes of a classifier's answers.
+
+    Attributes:
+        angles: degrees counter-clockwise, from 0 to below 360.
+        agreement: at each angle, the share of images whose predicted class is that at 0°, from 0 to 1.
+        logit_change: at each angle, the mean change of a logit against 0°, relative to the mean magnitude
+            of the logits at 0°.
+        images: how many images were turned.
+    """
+
+    angles: tuple[float, ...]
+    agreement: tuple[float, ...]
+    logit_change: tuple[float, ...]
+    images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the figures as plain values for JSON, with the worst of them."""
+        return {
+            **asdict(self),
+            "worst_agreement": min(self.agreement),
+            "worst_logit_change": max(self.logit_change),
+        }
+
+
+def measure_stability(
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    *,
+    step: float = 5,
+    dtype: torch.dtype = torch.float64,
+    batch_size: int = 64,
+) -> Stability:
+    """Returns how often a classifier keeps its answer while its images make a full turn.
+
+    All images, those at 0° too, are zeroed outside the inscribed circle, since a turn changes the corners.
+    Multiples of 90° only move the pixels; other angles interpolate, so that what they change is in part the
+    interpolation's. It is measured on a copy of the model in eval mode, in float64 by default, because
+    float32's order of summation alone flips roundings of a quantized model.
+
+    Args:
+        model: takes images, gives logits, (batch, classes).
+        images: floating-point, (batch, channels, H, H), on the model's device.
+        step: degrees from one angle to the next; a divisor of 90, so that the exact turns are among them.
+        dtype: the floating-point type to compute in.
+        batch_size: how many images are computed at a time.
+
+    Raises:
+        InvalidArgumentError: an argument is unfit, or the model can't run on the images.
+
+    Example:
+        >>> images = torch.rand(2, 2, 9, 9)
+        >>> mean = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> stability = measure_stability(mean, images, step=90)
+        >>> stability.angles, stability.agreement
+        ((0.0, 90.0, 180.0, 270.0), (1.0, 1.0, 1.0, 1.0))
+    """
+    angles = _angles(step)
+    _check_images(images)
+    judge = _copy(model, dtype)
+    same = torch.zeros(len(angles), dtype=torch.float64)
+    change = torch.zeros(len(angles), dtype=torch.float64)
+    magnitude = 0.0
+    with torch.no_grad():
+        for batch in images.detach().to(dtype).split(batch_size):
+            circle = _circle(batch)
+            reference = _logits(judge, batch * circle)
+            magnitude += float(reference.abs().mean(1).sum())
+            for index, angle in enumerate(angles):
+                logits = _logits(judge, Element(angle).turn(batch) * circle) if angle else reference
+                same[index] += (logits.argmax(1) == reference.argmax(1)).sum().cpu()
+                change[index] += (logits - reference).abs().mean(1).sum().cpu()
+    return Stability(
+        angles,
+        tuple((same / len(images)).tolist()),
+        tuple((change / (magnitude or 1.0)).tolist()),
+        len(images),
+    )
+
+
+def _angles(step: float) -> tuple[float, ...]:
+    fits = isinstance(step, (int, float)) and 0 < step <= 90 and (90 / step).is_integer()
+    if not fits:
+        raise InvalidArgumentError(
+            "step",
+            received=repr(step),
+            expected="a number of degrees that divides 90",
+            remedy="Take 5, or 15 for a quick look.",
+        )
+    return tuple(float(index * step) for index in range(round(360 / step)))
+
+
+def _check_images(images: torch.Tensor) -> None:
+    if not isinstance(images, torch.Tensor):
+        received = f"a {type(images).__name__}"
+    elif not images.is_floating_point():
+        received = f"a tensor of {images.dtype}"
+    elif images.dim() != 4 or images.shape[-1] != images.shape[-2] or 0 in images.shape:
+        received = f"shape {tuple(images.shape)}"
+    elif not torch.isfinite(images).all():
+        received = "NaN or infinite values"
+    else:
+        return
+    raise InvalidArgumentError(
+        "images",
+        received=received,
+        expected="a finite floating-point tensor of square images, (batch, channels, H, H)",
+        remedy="Convert to float, add the batch dimension, or crop the images to squares.",
+    )
+
+
+def _copy(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    if not isinstance(model, torch.nn.Module):
+        raise InvalidArgumentError(
+            "model",
+            received=f"a {type(model).__name__}",
+            expected="a torch.nn.Module",
+            remedy="Of AIMET's QuantizationSimModel pass `sim.model`.",
+        )
+    return copy.deepcopy(model).to(dtype).eval()
+
+
+def _logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    try:
+        logits = model(images)
+    except Exception as error:
+        raise InvalidArgumentError(
+            "images",
+            received=f"{tuple(images.shape)}, on which the model fails with {type(error).__name__}: {error}",
+            expected=f"images that {type(model).__name__} takes, on the model's device",
+            remedy="Compare shape and device with what the model was built for; the original error is above.",
+        ) from error
+    if isinstance(logits, torch.Tensor) and logits.dim() == 2 and torch.isfinite(logits).all():
+        return logits
+    shape = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
+    raise InvalidArgumentError(
+        "model",
+        received=f"an output of {shape}, or one that is not finite",
+        expected="finite logits, (batch, classes)",
+        remedy="Pass a classifier; for other networks there is `equivariance_error`.",
+    )
+
+
+def _circle(images: torch.Tensor) -> torch.Tensor:
+    """Returns 1 within the circle that is inscribed in the images and 0 outside, (H, H)."""
+    size = images.shape[-1]
+    places = (2 * torch.arange(size, device=images.device, dtype=images.dtype) + 1) / size - 1
+    return (places[:, None].square() + places.square() <= 1).to(images.dtype)

@@ -1,0 +1,158 @@
+"""Measuring how widely the weights of each output channel range, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.plugins import layer_blocks
+from eq_aimet.symmetry import channel_ranges, is_layer, is_transposed
+
+__all__ = ["LayerRanges", "measure_weight_ranges", "most_uneven_layer"]
+
+
+@dataclass(frozen=True)
+class LayerRanges:
+    """The weights of one layer, output channel by output channel.
+
+    Attributes:
+        name: the layer's name in its model.
+        kind: "depthwise", "grouped", "pointwise", "convolution" or "linear".
+        minimum: each channel's smallest weight.
+        lower_quartile: each channel's lower quartile.
+        median: each channel's median.
+        upper_quartile: each channel's upper quartile.
+        maximum: each channel's largest weight.
+        ranges: each channel's largest magnitude, which is what cross-layer equalization calls its range.
+        blocks: the sizes of the rotation blocks in channel order; `None` where the layer has none.
+    """
+
+    name: str
+    kind: str
+    minimum: tuple[float, ...]
+    lower_quartile: tuple[float, ...]
+    median: tuple[float, ...]
+    upper_quartile: tuple[float, ...]
+    maximum: tuple[float, ...]
+    ranges: tuple[float, ...]
+    blocks: tuple[int, ...] | None = None
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude of all weights: the range that one encoding of the whole layer must span."""
+        return max(self.ranges)
+
+    @property
+    def dead(self) -> int:
+        """How many channels have no weight but zero."""
+        return sum(value == 0.0 for value in self.ranges)
+
+    @property
+    def ratio(self) -> float:
+        """The largest channel's range over the smallest's, dead channels aside; 1.0 if all are dead."""
+        alive = [value for value in self.ranges if value > 0.0]
+        return max(alive) / min(alive) if alive else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the layer as plain values for JSON, with what follows from them."""
+        return {**asdict(self), "largest": self.largest, "dead": self.dead, "ratio": self.ratio}
+
+
+def measure_weight_ranges(model: torch.nn.Module) -> tuple[LayerRanges, ...]:
+    """Returns the weight ranges of each convolution and linear layer, in the model's order.
+
+    A comparison of before and after equalization needs batch norms that are folded in both, since their
+    scales are part of the weights that are quantized.
+
+    Args:
+        model: a plain torch model, or the `model` of AIMET's `QuantizationSimModel`.
+
+    Raises:
+        InvalidArgumentError: the model holds no such layer, or a weight is not finite.
+
+    Example:
+        >>> layer = torch.nn.Conv2d(1, 2, 1, bias=False)
+        >>> layer.weight.data = torch.tensor([0.5, -2.0]).reshape(2, 1, 1, 1)
+        >>> (ranges,) = measure_weight_ranges(torch.nn.Sequential(layer))
+        >>> ranges.name, ranges.kind, ranges.ranges, ranges.ratio
+        ('0', 'pointwise', (0.5, 2.0), 4.0)
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise InvalidArgumentError(
+            "model",
+            received=f"a {type(model).__name__}",
+            expected="a torch.nn.Module",
+            remedy="Of AIMET's QuantizationSimModel pass `sim.model`.",
+        )
+    found = tuple(_measure(name, layer) for name, layer in model.named_modules() if is_layer(layer))
+    if not found:
+        raise InvalidArgumentError(
+            "model",
+            received=f"a {type(model).__name__} without convolutions and linear layers",
+            expected="a plain torch model that has some",
+            remedy="Export an e2cnn model with `export_model` first.",
+        )
+    return found
+
+
+def most_uneven_layer(layers: Sequence[LayerRanges]) -> str:
+    """Returns the name of the layer whose channels differ most: the one to look at in detail.
+
+    Depthwise layers come first, as in the pictures of Nagel et al., arXiv 1906.04721; the others count
+    where there is none.
+
+    Raises:
+        InvalidArgumentError: there is no layer.
+    """
+    if not layers:
+        raise InvalidArgumentError(
+            "layers", received="none", expected="at least one layer", remedy="Measure a model that has some."
+        )
+    depthwise = [layer for layer in layers if layer.kind == "depthwise"]
+    return max(depthwise or layers, key=lambda layer: layer.ratio).name
+
+
+def _measure(name: str, layer: torch.nn.Module) -> LayerRanges:
+    weight = layer.weight
+    assert isinstance(weight, torch.Tensor)
+    if not torch.isfinite(weight).all():
+        raise InvalidArgumentError(
+            "model",
+            received=f"NaN or infinite weights in `{name}`",
+            expected="finite weights",
+            remedy="The training has diverged; train again at a lower learning rate.",
+        )
+    groups = int(getattr(layer, "groups", 1))
+    rows, columns = channel_ranges(weight, groups)
+    values = weight.detach().double().cpu()
+    if is_transposed(layer):
+        # [in, out/groups, …] -> [out, in/groups, …]
+        values = values.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    smallest, low, middle, high, largest = np.quantile(
+        values.flatten(1).numpy(), [0.0, 0.25, 0.5, 0.75, 1.0], axis=1
+    )
+    blocks = layer_blocks(layer)
+    return LayerRanges(
+        name,
+        _kind(layer, groups),
+        tuple(smallest.tolist()),
+        tuple(low.tolist()),
+        tuple(middle.tolist()),
+        tuple(high.tolist()),
+        tuple(largest.tolist()),
+        ranges=tuple(map(float, columns if is_transposed(layer) else rows)),
+        blocks=None if blocks is None else blocks.blocks_out,
+    )
+
+
+def _kind(layer: torch.nn.Module, groups: int) -> str:
+    if isinstance(layer, torch.nn.Linear):
+        return "linear"
+    if groups > 1:
+        return "depthwise" if groups == layer.in_channels else "grouped"
+    return "pointwise" if set(layer.kernel_size) == {1} else "convolution"  # type: ignore[arg-type]
