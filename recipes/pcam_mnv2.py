@@ -306,7 +306,9 @@ def quantize_and_measure(
         sim.compute_encodings(lambda simulated: calibrate(simulated, settings, data))
         if equivariant:
             tie_encodings(sim)  # one range per rotation block where there is one per channel
-        make_portable(sim)  # before measuring, so that the table is about the network that is deployed
+        make_portable(
+            sim, dummy_input
+        )  # before measuring, so that the table is about the network that is deployed
         int8_accuracy = measure_accuracy(sim.model, data.test_dataloader(), device=device)
         # In float64: in float32 the order of summation alone flips a few roundings.
         int8_error_90 = equivariance_error(sim.model, rotated, elements=[90, 180, 270]).worst

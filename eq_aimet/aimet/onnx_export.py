@@ -18,7 +18,7 @@ import onnx
 import torch
 from aimet_torch.quantsim import QuantizationSimModel
 
-from eq_aimet.aimet.readiness import check_encodings, check_symmetric, check_tied
+from eq_aimet.aimet.readiness import check_encodings, check_symmetric, check_tied, checked_input
 from eq_aimet.deploy.arrangement import Rewriting, arrange
 from eq_aimet.deploy.block_storage import store_blocks
 from eq_aimet.deploy.files import check_target, written_whole
@@ -90,7 +90,7 @@ def export_onnx(
     check_encodings(sim)
     check_tied(sim)
     check_symmetric(sim)
-    arguments = _checked_input(sim.model, dummy_input)
+    arguments = checked_input(sim.model, dummy_input)
     options = _options(len(arguments), opset_version)
     with written_whole(target) as folder:
         file = folder / target.name
@@ -233,23 +233,6 @@ def _check_choice(storage: str, opset_version: int) -> None:
             expected=f"{MINIMUM_OPSET} or more, the first with one scale per channel",
             remedy=f"Leave it out: {_OPSET} is understood by onnxruntime since 1.12.",
         )
-
-
-def _checked_input(model: torch.nn.Module, dummy_input: Any) -> tuple[Any, ...]:
-    """Return the model's arguments, after one forward pass that they went through."""
-    arguments = tuple(dummy_input) if isinstance(dummy_input, (tuple, list)) else (dummy_input,)
-    try:
-        with torch.no_grad():
-            model(*arguments)
-    except Exception as error:
-        shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in arguments)
-        raise InvalidArgumentError(
-            "dummy_input",
-            received=f"{shapes}, on which the model fails with {type(error).__name__}: {error}",
-            expected="a batch that the simulated model takes, on its device",
-            remedy="Give a batch of the kind that the encodings were computed with.",
-        ) from error
-    return arguments
 
 
 def _options(inputs: int, opset_version: int) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""Weights that no runtime's integer kernel saturates on: `make_portable`.
+"""A simulation whose numbers every device can keep to: `make_portable`.
 
 Without the VNNI instructions, onnxruntime multiplies pairs of u8 activations and s8 weights and adds the two
 products in int16, where 255·127·2 does not fit. What is lost depends on which two products meet, and that
 changes when the image is turned. With weights in [-64, 63] the sum stays below 2¹⁵ whatever the order.
+
+Two more roundings of the device are done on the simulation, so that the two agree: biases are whole multiples
+of input scale times weight scale, and no 8-bit pixel lies halfway between two integers.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from aimet_torch.nn import BaseQuantizationMixin
 from aimet_torch.quantization.affine import AffineQuantizerBase
 from aimet_torch.quantsim import QuantizationSimModel
 
-from eq_aimet.aimet.readiness import check_encodings, integer_weight, refuse_blockwise
+from eq_aimet.aimet.device_rounding import inputs_with_ties, move_off_ties, round_biases
+from eq_aimet.aimet.readiness import check_encodings, checked_input, integer_weight, refuse_blockwise
 from eq_aimet.errors import InvalidArgumentError
 
 __all__ = ["LimitedWeight", "PortableReport", "make_portable"]
@@ -51,10 +55,15 @@ class PortableReport:
     Attributes:
         limited: The weights with wider encodings.
         untouched: The names of the other quantized layers, each with the reason.
+        rounded_biases: The names of the biases that were moved to the integers that the device adds.
+        moved_inputs: The names of the inputs' quantizers whose ranges were widened by a few thousandths at
+            most, because 8-bit pixels lay halfway between two integers.
     """
 
     limited: tuple[LimitedWeight, ...]
     untouched: tuple[tuple[str, str], ...]
+    rounded_biases: tuple[str, ...] = ()
+    moved_inputs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         names = [entry.name for entry in self.limited]
@@ -64,30 +73,45 @@ class PortableReport:
             f"{entry.name:<{width}}  {entry.largest_before:>6}  {entry.largest_after:>5}  {entry.clipped:>7}"
             for entry in self.limited
         ]
-        return "\n".join([*lines, *(f"{name}: untouched, {reason}" for name, reason in self.untouched)])
+        lines += [f"{name}: untouched, {reason}" for name, reason in self.untouched]
+        lines += [f"{name}: widened, 8-bit pixels lay halfway between integers" for name in self.moved_inputs]
+        if self.rounded_biases:
+            lines.append(f"{len(self.rounded_biases)} biases: rounded to the integers that the device adds")
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values for JSON."""
-        return {"limited": [asdict(entry) for entry in self.limited], "untouched": dict(self.untouched)}
+        return {
+            "limited": [asdict(entry) for entry in self.limited],
+            "untouched": dict(self.untouched),
+            "rounded_biases": list(self.rounded_biases),
+            "moved_inputs": list(self.moved_inputs),
+        }
 
 
-def make_portable(sim: QuantizationSimModel) -> PortableReport:
+def make_portable(sim: QuantizationSimModel, dummy_input: Any = None) -> PortableReport:
     """Limit all integer weights to [-64, 63] in their int8 container, in place, so that no runtime saturates.
 
     The range of each weight encoding is doubled (times 127/63, so that its maximum becomes 63). That is done
-    on the sim, so that what the sim says is what the device does: the weights lose one bit. Weights that keep
-    to the limits already are left alone; calling this again changes nothing. Either all weights are changed
-    or, on an error, none.
+    on the sim, so that what the sim says is what the device does: the weights lose one bit. For the same
+    reason the range of an input that puts 8-bit pixels halfway between two integers is widened by a few
+    thousandths at most, and with a `dummy_input` the biases become the whole multiples of input scale times
+    weight scale that the device adds. Without it, sim and device differ by those roundings.
+
+    What keeps to all that already is left alone; calling this again changes nothing. Either everything is
+    changed or, on an error, nothing.
 
     Args:
         sim: AIMET's simulation model with its encodings computed, and tied where it carries blocks.
+        dummy_input: What the model is called with, a tensor or a tuple of them, of which only the path
+            through the network counts: the scale of a layer's input is known where it arrives.
 
     Returns:
-        Which weights were limited, and which were left alone and why.
+        Which weights were limited, and which were left alone and why; which biases and inputs were changed.
 
     Raises:
         InvalidArgumentError: If `sim` isn't AIMET's, its encodings are not computed yet, a weight's encoding
-            is asymmetric or blockwise, or frozen.
+            is asymmetric or blockwise, an encoding is frozen, or the model fails on `dummy_input`.
 
     Example:
         >>> import torch
@@ -96,9 +120,10 @@ def make_portable(sim: QuantizationSimModel) -> PortableReport:
         >>> model, x = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)), torch.rand(1, 1, 5, 5)
         >>> sim = QuantizationSimModel(model, dummy_input=x)  # doctest: +SKIP
         >>> sim.compute_encodings(lambda model: model(x))     # doctest: +SKIP
-        >>> print(make_portable(sim))                         # doctest: +SKIP
+        >>> print(make_portable(sim, x))                      # doctest: +SKIP
         weight    before  after  clipped
         0.weight     127     63        0
+        1 biases: rounded to the integers that the device adds
     """
     check_encodings(sim)
     limited: list[tuple[LimitedWeight, torch.Tensor, AffineQuantizerBase]] = []
@@ -119,9 +144,19 @@ def make_portable(sim: QuantizationSimModel) -> PortableReport:
             continue
         _check_not_frozen(f"{name}.weight", quantizer)
         limited.append((_limit(f"{name}.weight", weight, quantizer, integers), weight, quantizer))
+    inputs = inputs_with_ties(sim)
+    for name, quantizer in inputs.items():
+        _check_not_frozen(name, quantizer)
+    arguments = None if dummy_input is None else checked_input(sim.model, dummy_input)
+
     for _, weight, quantizer in limited:
         _widen(weight, quantizer)
-    report = PortableReport(tuple(entry for entry, *_ in limited), tuple(untouched))
+    for quantizer in inputs.values():
+        move_off_ties(quantizer)
+    rounded = [] if arguments is None else _round_biases(sim, arguments)
+    report = PortableReport(
+        tuple(entry for entry, *_ in limited), tuple(untouched), tuple(rounded), tuple(inputs)
+    )
     logger.info("Limited weights:\n%s", report)
     return report
 
@@ -155,6 +190,18 @@ def _widen(weight: torch.Tensor, quantizer: AffineQuantizerBase) -> None:
     weight.clamp_(quantizer.get_min(), quantizer.get_max())
     wider = scale * (127 / LARGEST)
     quantizer.set_range(wider * quantizer.qmin, wider * quantizer.qmax)
+
+
+@torch.no_grad()
+def _round_biases(sim: QuantizationSimModel, arguments: tuple[Any, ...]) -> list[str]:
+    """Round the biases in place and return the names of those that moved."""
+    moved = []
+    for name, rounded in round_biases(sim, arguments).items():
+        bias = sim.model.get_parameter(name)
+        if not torch.equal(bias, rounded):
+            bias.copy_(rounded)
+            moved.append(name)
+    return moved
 
 
 def _check_symmetric(name: str, quantizer: AffineQuantizerBase) -> None:

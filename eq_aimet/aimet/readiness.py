@@ -15,7 +15,14 @@ from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry.blocks import LayerBlocks
 from eq_aimet.symmetry.orbits import orbit_spreads, weight_orbits
 
-__all__ = ["check_encodings", "check_symmetric", "check_tied", "integer_weight", "refuse_blockwise"]
+__all__ = [
+    "check_encodings",
+    "check_symmetric",
+    "check_tied",
+    "checked_input",
+    "integer_weight",
+    "refuse_blockwise",
+]
 
 
 def check_encodings(sim: Any) -> None:
@@ -39,6 +46,27 @@ def check_encodings(sim: Any) -> None:
                 expected="encodings that are computed",
                 remedy="Call `sim.compute_encodings(forward)` first.",
             )
+
+
+def checked_input(model: torch.nn.Module, dummy_input: Any) -> tuple[Any, ...]:
+    """Return the model's arguments, after one forward pass that they went through.
+
+    Raises:
+        InvalidArgumentError: If the model fails on them.
+    """
+    arguments = tuple(dummy_input) if isinstance(dummy_input, (tuple, list)) else (dummy_input,)
+    try:
+        with torch.no_grad():
+            model(*arguments)
+    except Exception as error:
+        shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in arguments)
+        raise InvalidArgumentError(
+            "dummy_input",
+            received=f"{shapes}, on which the model fails with {type(error).__name__}: {error}",
+            expected="a batch that the simulated model takes, on its device",
+            remedy="Give a batch of the kind that the encodings were computed with.",
+        ) from error
+    return arguments
 
 
 def integer_weight(weight: torch.Tensor, quantizer: AffineQuantizerBase) -> torch.Tensor:

@@ -125,7 +125,7 @@ def deploy(name: str, model: torch.nn.Module, folder: Path) -> Deployed:
     sim.compute_encodings(lambda quantized: quantized(calibration))
     if name != CONVENTIONAL:
         tie_encodings(sim)
-    make_portable(sim)
+    make_portable(sim, dummy_input)
     files = {kind: folder / f"{name}-{kind}.onnx" for kind in ("orbits", "plain", "unarranged")}
 
     started = time.perf_counter()

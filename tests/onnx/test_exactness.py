@@ -12,6 +12,8 @@ from torch import nn
 
 from eq_aimet import (
     assert_bit_exact,
+    equalize_equivariant,
+    export_model,
     export_onnx,
     make_portable,
     tie_encodings,
@@ -21,7 +23,9 @@ from eq_aimet.aimet.onnx_verification import integer_outputs
 from eq_aimet.deploy.integer_reference import IntegerReference
 from eq_aimet.deploy.session import open_session, run_session
 from eq_aimet.errors import EquivarianceError
+from eq_aimet.models import EquivariantMobileNetV2
 from eq_aimet.symmetry import Add, GroupMaxPool, regular_actions, symmetrize, tag_blocks
+from eq_aimet.training import PatchDataModule
 
 NETWORKS = {
     "C4 channel": lambda: Residual(4, "channel"),
@@ -39,10 +43,10 @@ NETWORKS = {
 def test_portable_files_are_bit_exact_and_as_the_sim(name, per_channel, tmp_path):
     sim = simulate(NETWORKS[name](), per_channel=per_channel)
     tie_encodings(sim)
-    make_portable(sim)
-    export_onnx(sim, torch.rand(1, 3, SIZE, SIZE), tmp_path / "model.onnx")
-
     images = varied_images(64)
+    make_portable(sim, images[:1])
+    export_onnx(sim, images[:1], tmp_path / "model.onnx")
+
     report = verify_onnx(tmp_path / "model.onnx", sim, images, runs=1, reference_images=16)
 
     assert_bit_exact(report)
@@ -192,7 +196,7 @@ def test_trained_networks_classify_real_tissue_as_the_sim_does(name, tmp_path):
         accuracy = float((model.eval()(test_images).argmax(1) == test_labels).float().mean())
     assert accuracy > 0.7  # it has learnt something
     sim = simulate(model, images=images[:256])
-    make_portable(sim)
+    make_portable(sim, images[:1])
     export_onnx(sim, images[:1], tmp_path / "model.onnx")
 
     report = verify_onnx(tmp_path / "model.onnx", sim, test_images, runs=1, reference_images=16)
@@ -200,5 +204,38 @@ def test_trained_networks_classify_real_tissue_as_the_sim_does(name, tmp_path):
     assert_bit_exact(report)
     assert report.images == 364
     assert report.fidelity.top1_agreement >= 0.995
+    assert report.fidelity.sqnr_to_sim > 40
     assert report.fidelity.sqnr_deployed > report.fidelity.sqnr_sim - 1
     assert report.fidelity.reference_difference == 0
+
+
+@pytest.mark.skipif(not TISSUE.exists(), reason="the real tissue test set is absent; set EQ_AIMET_DATA")
+def test_a_trained_mobilenet_classifies_real_tissue_as_the_sim_does(tmp_path):
+    torch.manual_seed(0)
+    model = EquivariantMobileNetV2(width=0.25, group=4, input_size=33)
+    data = PatchDataModule(TISSUE, batch_size=32, limits=(640, 64, 364), crop=47)
+
+    def images(split, count):
+        return nn.functional.interpolate(data.images(split, count), 33)  # 8-bit pixels, as they are
+
+    pixels, labels = images("train", 640), torch.stack([data.train[index][1] for index in range(640)])
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for step in range(60):
+        batch = torch.arange(32 * step, 32 * step + 32) % len(pixels)
+        loss = nn.functional.cross_entropy(model(pixels[batch]), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    plain = export_model(model.eval(), pixels[:1])
+    equalize_equivariant(plain, dummy_input=pixels[:1])
+    sim = simulate(plain, images=pixels[:128])
+    make_portable(sim, pixels[:1])
+    export_onnx(sim, pixels[:1], tmp_path / "model.onnx")
+
+    report = verify_onnx(tmp_path / "model.onnx", sim, images("test", 364), runs=1)
+
+    assert_bit_exact(report)
+    assert report.images == 364
+    assert report.fidelity.top1_agreement >= 0.995
+    assert report.fidelity.sqnr_to_sim > 35
+    assert report.fidelity.sqnr_deployed > report.fidelity.sqnr_sim - 1

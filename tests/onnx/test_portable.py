@@ -1,11 +1,14 @@
-"""`make_portable`: weights in [-64, 63], and what it refuses."""
+"""`make_portable`: weights in [-64, 63], the device's biases, no ties, and what it refuses."""
 
+import numpy as np
+import onnx
 import pytest
 import torch
-from deployed_networks import Residual, simulate, varied_images
+from deployed_networks import SIZE, Residual, simulate, varied_images
+from onnx import numpy_helper
 from torch import nn
 
-from eq_aimet import make_portable
+from eq_aimet import export_onnx, make_portable, verify_onnx
 from eq_aimet.aimet.readiness import integer_weight
 from eq_aimet.errors import InvalidArgumentError
 
@@ -43,13 +46,14 @@ def test_all_weights_keep_to_the_limits_and_use_them(sim):
         assert torch.equal(quantizer(weight), integers * quantizer.get_scale())
 
 
-def test_a_second_call_changes_nothing(sim):
-    make_portable(sim)
+def test_a_second_call_changes_nothing():
+    sim = simulate(Residual(), images=pixels())
+    make_portable(sim, pixels()[:1])
     before = tensors(sim)
 
-    report = make_portable(sim)
+    report = make_portable(sim, pixels()[:1])
 
-    assert report.limited == ()
+    assert (report.limited, report.rounded_biases, report.moved_inputs) == ((), (), ())
     assert {reason for _, reason in report.untouched} == {"its integers keep to [-64, 63] already"}
     assert all(torch.equal(value, before[name]) for name, value in tensors(sim).items())
 
@@ -77,6 +81,87 @@ def test_what_the_encoding_clipped_stays_clipped(sim):
     assert integers.max() == 63
     change = (quantizer(weight) - before).detach().abs().max()
     assert change <= 0.76 * quantizer.get_scale().detach()  # half a step of each grid
+
+
+def pixels(seed=0):
+    """Images of 8-bit pixels in [0, 1], of which none is brighter than 250."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randint(0, 251, (16, 3, SIZE, SIZE), generator=generator)
+    values[0] = 250
+    return values / 255
+
+
+def device_difference(sim, folder):
+    """The SQNR in dB of the deployed file against the simulation."""
+    export_onnx(sim, pixels()[:1], folder / "model.onnx")
+    return verify_onnx(folder / "model.onnx", sim, pixels(1), runs=1).fidelity.sqnr_to_sim
+
+
+def test_the_biases_are_those_that_the_device_adds(sim, tmp_path):
+    images = varied_images(4)
+    report = make_portable(sim, images[:1])
+
+    assert len(report.rounded_biases) == 6
+    export_onnx(sim, images[:1], tmp_path / "model.onnx", storage="plain")
+    held = {
+        constant.name: numpy_helper.to_array(constant)
+        for constant in onnx.load(tmp_path / "model.onnx").graph.initializer
+    }
+    for name in report.rounded_biases:
+        deployed = held[f"{name}_q"].astype(np.float64) * held[f"{name}_scale"]
+        bias = sim.model.get_parameter(name).detach().double().numpy()
+        np.testing.assert_allclose(bias, deployed, rtol=1e-6, atol=0)
+    assert "6 biases: rounded" in str(report)
+
+
+def test_pixels_halfway_between_integers_are_moved_off(tmp_path):
+    sim = simulate(Residual(), images=pixels())
+    quantizer = sim.model.mask.input_quantizers[0]
+    steps = pixels() / quantizer.get_scale().detach()
+    assert int(((steps - steps.floor() - 0.5).abs() < 1e-4).sum()) > 100
+    before = quantizer.get_max().item()
+
+    report = make_portable(sim, pixels()[:1])
+
+    assert report.moved_inputs == ("mask.input_quantizers.0",)
+    steps = pixels() / quantizer.get_scale().detach()
+    assert int(((steps - steps.floor() - 0.5).abs() < 1e-4).sum()) == 0
+    assert before < quantizer.get_max().item() < 1.016 * before
+    assert device_difference(sim, tmp_path) > 45
+    assert "mask.input_quantizers.0: widened" in str(report)
+
+
+def test_lossless_pixels_stay_so():
+    images = pixels()
+    images[0] = 1.0  # the range is [0, 1], in which each pixel is an integer
+    sim = simulate(Residual(), images=images)
+
+    report = make_portable(sim, images[:1])
+
+    assert report.moved_inputs == ()
+    quantizer = sim.model.mask.input_quantizers[0]
+    assert torch.allclose(quantizer(images).detach(), images, rtol=0, atol=1e-6)
+
+
+def test_a_frozen_input_is_named_and_nothing_changed():
+    sim = simulate(Residual(), images=pixels())
+    quantizer = sim.model.mask.input_quantizers[0]
+    quantizer.allow_overwrite(False)
+    before = tensors(sim)
+
+    with pytest.raises(InvalidArgumentError, match=r"a frozen encoding of mask\.input_quantizers\.0"):
+        make_portable(sim)
+
+    assert all(torch.equal(value, before[name]) for name, value in tensors(sim).items())
+
+
+def test_an_input_that_does_not_fit_is_refused_and_nothing_changed(sim):
+    before = tensors(sim)
+
+    with pytest.raises(InvalidArgumentError, match=r"`dummy_input`: received \(1, 5, 9, 9\)"):
+        make_portable(sim, torch.rand(1, 5, 9, 9))
+
+    assert all(torch.equal(value, before[name]) for name, value in tensors(sim).items())
 
 
 def test_no_encodings():
