@@ -1,4 +1,4 @@
-"""What the simulation leaves in floats and the device rounds: biases, and inputs halfway between two integers."""
+"""What a simulation leaves in floats and the device rounds: biases, and inputs halfway between integers."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from deployed_networks import SIZE, Dense, Residual, convolution, d4_network, simulate, varied_images
+from deployed_networks import Dense, Residual, convolution, d4_network, simulate, varied_images
 from torch import nn
 
 from eq_aimet import (
