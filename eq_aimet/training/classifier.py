@@ -12,11 +12,14 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from eq_aimet.errors import InvalidArgumentError
+
 __all__ = ["ImageClassifier", "one_cycle"]
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 _WARM_UP = 0.2
+_CHECKED_BATCHES = 50  # on a GPU, where each look at the loss waits for it
 
 
 class ImageClassifier(lightning.LightningModule):
@@ -24,7 +27,7 @@ class ImageClassifier(lightning.LightningModule):
 
     It logs `train_loss`, `train_accuracy`, `valid_loss` and `valid_accuracy`, each over a whole epoch.
     Whatever the model draws at random follows from the seed, the epoch and the batch alone, so that a
-    resumed training equals an uninterrupted one.
+    resumed training equals an uninterrupted one. A loss that is not finite ends the training.
 
     Args:
         model: takes images, (batch, channels, H, W), gives logits, (batch, classes).
@@ -53,7 +56,8 @@ class ImageClassifier(lightning.LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.seed = seed
-        self.train_loss, self.valid_loss = MeanMetric(), MeanMetric()
+        # By default torchmetrics leaves NaN out of a mean.
+        self.train_loss, self.valid_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.valid_accuracy = MulticlassAccuracy(classes, average="micro")
 
@@ -63,16 +67,19 @@ class ImageClassifier(lightning.LightningModule):
         return logits
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seeds what the model draws at random."""
-        torch.manual_seed(
-            int(np.random.SeedSequence([self.seed, self.current_epoch, batch_idx]).generate_state(1)[0])
-        )
+        """Seeds what the model draws at random, otherwise in each process of a distributed training."""
+        entropy = [self.seed, self.current_epoch, batch_idx]
+        if self.global_rank:
+            entropy.append(self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Returns the batch's loss."""
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
+        if loss.device.type == "cpu" or batch_idx % _CHECKED_BATCHES == 0:
+            self._check_finite("training", loss)
         self.train_loss(loss.detach(), weight=len(labels))
         self.train_accuracy(logits.detach(), labels)
         self.log("train_loss", self.train_loss, on_step=False, on_epoch=True)
@@ -88,6 +95,12 @@ class ImageClassifier(lightning.LightningModule):
         self.log("valid_loss", self.valid_loss, on_step=False, on_epoch=True)
         self.log("valid_accuracy", self.valid_accuracy, on_step=False, on_epoch=True)
 
+    def on_train_epoch_end(self) -> None:
+        """Raises if a loss is not finite; Lightning calls it before the checkpoints are saved."""
+        for kind in ("train", "valid"):
+            name = {"train": "training", "valid": "validation"}[kind]
+            self._check_finite(name, self.trainer.callback_metrics[f"{kind}_loss"])
+
     def configure_optimizers(self) -> Any:
         """Returns AdamW and its schedule, which moves at each step."""
         optimizer = torch.optim.AdamW(
@@ -96,6 +109,17 @@ class ImageClassifier(lightning.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _check_finite(self, kind: str, loss: torch.Tensor) -> None:
+        if not torch.isfinite(loss):
+            half = "" if self.trainer.precision != "16-mixed" else ", or --precision bf16"
+            raise InvalidArgumentError(
+                "--learning-rate",
+                received=f"{self.learning_rate:g}, with which the {kind} loss of epoch "
+                f"{self.current_epoch + 1} became {float(loss)}",
+                expected="one with which the loss stays finite",
+                remedy=f"Try --learning-rate {self.learning_rate / 10:g}{half}.",
+            )
 
 
 def one_cycle(step: int, steps: int) -> float:

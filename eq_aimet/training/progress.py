@@ -33,8 +33,9 @@ class EpochProgressBar(Callback):
         self._task: TaskID = self._progress.add_task("", total=None)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Shows the bar."""
-        self._progress.start()
+        """Shows the bar, of the first process only."""
+        if trainer.is_global_zero:
+            self._progress.start()
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int

@@ -1,73 +1,18 @@
-import errno
+import functools
 import io
 import math
 import re
 import shutil
 from pathlib import Path
 
-import lightning
 import pytest
 import torch
 from rich.console import Console
-from torch.utils.data import DataLoader, TensorDataset
+from tiny_training import EPOCHS, TinyData, assert_equal, classifier, train
 
 from eq_aimet.errors import DataError, InvalidArgumentError
-from eq_aimet.training import ImageClassifier, best_weights, measure_accuracy, train_classifier
+from eq_aimet.training import best_weights, measure_accuracy, train_classifier
 from eq_aimet.training.checkpoints import read_checkpoint
-from eq_aimet.training.datamodule import AugmentedDataset, EpochSampler
-
-EPOCHS = 4
-
-
-class TinyData(lightning.LightningDataModule):
-    """Random images whose label is the brighter half; the second half of the labels is wrong if `noisy`."""
-
-    def __init__(self, noisy=False):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        images = torch.rand(48, 3, 5, 5, generator=generator)
-        labels = (images.mean((1, 2, 3)) > 0.5).long()
-        self.train = TensorDataset(images[:32], 1 - labels[:32] if noisy else labels[:32])
-        self.valid = TensorDataset(images[32:], labels[32:])
-
-    def train_dataloader(self):
-        return DataLoader(
-            AugmentedDataset(self.train, seed=1), batch_size=8, sampler=EpochSampler(32, seed=1)
-        )
-
-    def val_dataloader(self):
-        return DataLoader(self.valid, batch_size=8)
-
-
-def classifier():
-    torch.manual_seed(5)
-    model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 3),
-        torch.nn.BatchNorm2d(4),
-        torch.nn.ReLU(),
-        torch.nn.Dropout(0.3),  # its draws must not depend on what ran before
-        torch.nn.Flatten(),
-        torch.nn.Linear(36, 2),
-    )
-    return ImageClassifier(model, learning_rate=0.02, seed=1)
-
-
-def train(folder, *, stop_after=None, data=None, epochs=EPOCHS):
-    def on_epoch(record):
-        if record.epoch == stop_after:
-            raise KeyboardInterrupt
-
-    trained = classifier()
-    history = train_classifier(
-        trained, data or TinyData(), folder, epochs=epochs, on_epoch=on_epoch, progress=False
-    )
-    return trained, history
-
-
-def assert_equal(left, right):
-    assert left.keys() == right.keys()
-    for name, value in left.items():
-        assert torch.equal(value, right[name]), name
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, EPOCHS])
@@ -138,7 +83,7 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     assert again_history == history
     assert_equal(whole.model.state_dict(), again.model.state_dict())
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
-    assert sorted(before) == ["best.ckpt", "last.ckpt"]
+    assert sorted(before) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
 
 
 def test_the_best_weights_are_those_of_the_lowest_validation_loss(tmp_path):
@@ -165,35 +110,6 @@ def test_the_best_epoch_is_remembered_where_the_folder_was_moved(tmp_path):
     assert min(history, key=lambda record: record.valid_loss).epoch < 3
     assert_equal(best_weights(tmp_path / "whole"), best_weights(tmp_path / "moved"))
     assert not (tmp_path / "parts").exists()
-
-
-def test_a_full_disk_leaves_the_older_checkpoints_whole(tmp_path, monkeypatch):
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, stop_after=2)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-
-    def full_disk(path, content):
-        with open(path, "wb") as file:
-            file.write(content[: len(content) // 2])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full_disk)
-        with pytest.raises(DataError, match="no space left on the device"):
-            train(tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    whole, _ = train(tmp_path / "whole")
-    resumed, _ = train(tmp_path)
-    assert_equal(whole.model.state_dict(), resumed.model.state_dict())
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
-def test_a_damaged_checkpoint_is_named(tmp_path, content):
-    train(tmp_path, epochs=1)
-    last = tmp_path / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:-500] if content is None else content)
-    with pytest.raises(DataError, match=r"last\.ckpt.*can't be read.*Remove the run's folder to start anew"):
-        train(tmp_path)
 
 
 def test_checkpoints_that_would_execute_code_are_refused(tmp_path):
@@ -257,3 +173,43 @@ def screen(text):
         elif not token.startswith("\x1b") and token != "\r":
             lines[row] += token
     return [line.strip() for line in lines if line.strip()]
+
+
+def compile_with(monkeypatch, backend):
+    """Makes `torch.compile` use a backend that does not take a minute."""
+    compile_module = functools.partialmethod(torch.nn.Module.compile, backend=backend)
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_module)
+
+
+def test_a_compiled_training_has_the_same_checkpoints(tmp_path, monkeypatch):
+    graphs = []
+
+    def backend(graph, example_inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    plain, history = train(tmp_path / "plain", epochs=2)
+    assert not graphs
+    compile_with(monkeypatch, backend)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "compiled", epochs=2, stop_after=1, compile=True)
+    assert graphs
+    compiled, compiled_history = train(tmp_path / "compiled", epochs=2, compile=True)
+    assert_equal(plain.model.state_dict(), compiled.model.state_dict())
+    assert_equal(best_weights(tmp_path / "plain"), best_weights(tmp_path / "compiled"))
+    assert compiled_history == history
+    before = len(graphs)
+    compiled.model(torch.zeros(7, 3, 5, 5))  # afterwards the model is as it was, not compiled
+    assert len(graphs) == before
+
+
+def test_a_failing_compiler_is_said(tmp_path, monkeypatch):
+    def backend(graph, example_inputs):
+        raise RuntimeError("there is no C++ compiler")
+
+    compile_with(monkeypatch, backend)
+    with pytest.raises(
+        InvalidArgumentError,
+        match=r"`--compile`: received a model that torch.compile fails on \(there is no C\+\+ compiler\); ",
+    ):
+        train(tmp_path, epochs=1, compile=True)

@@ -1,0 +1,94 @@
+"""What can end a training from outside, as errors that say what to change."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import lightning
+import torch
+
+from eq_aimet.errors import DataError, InvalidArgumentError
+
+__all__ = ["explained_failures"]
+
+_KEPT = "The checkpoints of all finished epochs are whole; add --resume to go on from there."
+
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid")
+_HAND_OVER = "torch.multiprocessing.reductions"  # where a worker's batch is fetched from its memory
+# CUDA's own message, and that of torch's allocator for the CPU.
+_OUT_OF_MEMORY = re.compile(r"CUDA error: out of memory|DefaultCPUAllocator: (can't|not enough)")
+
+
+@contextmanager
+def explained_failures(data: lightning.LightningDataModule) -> Iterator[None]:
+    """Turns the errors of a lack of memory, a dead worker and a failed compilation into ones with a remedy.
+
+    Args:
+        data: what is trained on; its `batch_size` and `workers`, where it has them, are named.
+
+    Raises:
+        InvalidArgumentError: for one of these, with the option to change.
+        DataError: a worker met a damaged file; in its own words.
+    """
+    try:
+        yield
+    except DataError as error:
+        # torch puts the worker's traceback around the text.
+        if str(error).startswith("Caught "):
+            raise DataError(str(error).rstrip().rpartition("DataError: ")[2]) from error
+        raise
+    except torch.cuda.OutOfMemoryError as error:
+        raise _out_of_memory(data) from error
+    except Exception as error:
+        if _OUT_OF_MEMORY.search(str(error)):
+            raise _out_of_memory(data) from error
+        if _DEAD_WORKER.search(str(error)) or _amid_a_hand_over(error):
+            raise _dead_worker(data, error) from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise _failed_compilation(error) from error
+        raise
+
+
+def _out_of_memory(data: lightning.LightningDataModule) -> InvalidArgumentError:
+    batch_size = getattr(data, "batch_size", None)
+    if batch_size is None or batch_size < 2:
+        remedy = "Try smaller images (--crop) or a narrower network (--width)."
+    else:
+        remedy = f"Try --batch-size {batch_size // 2}."
+    return InvalidArgumentError(
+        "--batch-size",
+        received=f"{'this one' if batch_size is None else batch_size}, for which the memory is too small",
+        expected="a batch whose activations fit in the device's memory",
+        remedy=f"{remedy} Other programs may hold memory of the device too.",
+    )
+
+
+def _amid_a_hand_over(error: Exception) -> bool:
+    """Returns whether a worker died with a batch that was being fetched: then a connection breaks."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == _HAND_OVER for frame, _ in frames)
+
+
+def _dead_worker(data: lightning.LightningDataModule, error: Exception) -> InvalidArgumentError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__).strip().rstrip(".")
+    return InvalidArgumentError(
+        "--workers",
+        received=f"{getattr(data, 'workers', 'some')}, of which one died ({reason})",
+        expected="workers that live as long as the training",
+        remedy="The system may have ended it for want of memory or of shared memory (/dev/shm): "
+        f"take fewer, or --workers 0. {_KEPT}",
+    )
+
+
+def _failed_compilation(error: Exception) -> InvalidArgumentError:
+    cause = str(getattr(error, "inner_exception", error))
+    reason = next((line for line in cause.splitlines() if line.strip()), type(error).__name__)
+    return InvalidArgumentError(
+        "--compile",
+        received=f"a model that torch.compile fails on ({reason.strip().rstrip('.')})",
+        expected="a model and a machine that torch.compile supports, with a C++ compiler",
+        remedy="Leave it out to train without.",
+    )
