@@ -8,7 +8,7 @@ from typing import Any
 
 from eq_aimet.errors import InvalidArgumentError
 
-__all__ = ["FAINT", "INK", "SHADES", "colours_of", "literal", "new_figure", "tidy", "to_png"]
+__all__ = ["FAINT", "INK", "SHADES", "colours_of", "literal", "new_figure", "percent", "tidy", "to_png"]
 
 # Okabe and Ito's colours, which the colour-blind can tell apart too.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -43,6 +43,18 @@ def tidy(axes: Any, *, grid: str = "both") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(INK)
     axes.tick_params(colors=INK, labelsize=9)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(INK)
+
+
+def percent(share: float, _: object = None) -> str:
+    """Returns a share from 0 to 1 as text; also for the ticks of an axis.
+
+    Example:
+        >>> percent(0.925)
+        '92.5 %'
+    """
+    return f"{round(100 * share, 6):g} %"
 
 
 def colours_of(names: Iterable[str]) -> dict[str, str]:
@@ -69,13 +81,22 @@ def colours_of(names: Iterable[str]) -> dict[str, str]:
 def to_png(figure: Any, title: str = "") -> bytes:
     """Returns the figure as the content of a PNG file, with the title above it."""
     if title:
-        figure.suptitle(literal(title), fontsize=12, color=INK)
+        figure.suptitle(literal(title, 100), fontsize=12, color=INK)
     content = io.BytesIO()
     # Without matplotlib's version in the file, the same data give the same bytes.
     figure.savefig(content, format="png", metadata={"Software": None})
     return content.getvalue()
 
 
-def literal(text: str) -> str:
-    """Returns the text with its dollars escaped, between which matplotlib would read formulas."""
-    return text.replace("\\$", "$").replace("$", r"\$")
+def literal(text: str, letters: int = 40) -> str:
+    """Returns the text as one line for a picture, shortened where it is longer than so many letters.
+
+    Dollars are escaped, between which matplotlib would read formulas.
+
+    Example:
+        >>> literal("a  long  name"), literal("a long name", letters=6)
+        ('a long name', 'a lon…')
+    """
+    line = " ".join(text.split())
+    short = line if len(line) <= letters else f"{line[: letters - 1]}…"
+    return short.replace("$", r"\$")

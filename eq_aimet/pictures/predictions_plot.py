@@ -50,10 +50,10 @@ def plot_examples(
         b'PNG'
     """
     shown = list(range(min(12, len(images)))) if indices is None else list(indices)
-    labels = _check(images, predictions, shown)
+    labels = _check(images, predictions, shown, class_names)
     columns = min(_COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure = new_figure(max(1.72 * columns, 3.4), rows * (1.95 + 0.16 * len(predictions)) + 0.3)
+    figure = new_figure(max(1.72 * columns, 3.4), rows * (1.78 + 0.16 * len(predictions)))
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -85,9 +85,8 @@ def _write_answer(
     said = "" if right or len(class_names) == 2 else f" {_class_name(found.classes[index], class_names)}"
     percent = f"{100 * found.probabilities[index]:.0f} %"
     room = _LETTERS - len(percent) - len(said) - 3
-    short = name if len(name) <= room else f"{name[: max(room - 1, 1)]}…"
     axes.annotate(
-        f"{mark} {literal(short)}{said} {percent}",
+        f"{mark} {literal(name, max(room, 4))}{said} {percent}",
         (0.5, 0),
         (0, -3 - 11.5 * line),
         "axes fraction",
@@ -100,11 +99,18 @@ def _write_answer(
 
 
 def _class_name(label: int, class_names: Sequence[str]) -> str:
-    return literal(class_names[label]) if class_names else f"class {label}"
+    return literal(class_names[label], 12) if class_names else f"class {label}"
+
+
+def _largest_class(predictions: Mapping[str, Predictions]) -> int:
+    return max(max(*found.classes, *found.labels) for found in predictions.values())
 
 
 def _check(
-    images: torch.Tensor, predictions: Mapping[str, Predictions], shown: Sequence[int]
+    images: torch.Tensor,
+    predictions: Mapping[str, Predictions],
+    shown: Sequence[int],
+    class_names: Sequence[str],
 ) -> tuple[int, ...]:
     """Returns the images' labels."""
     lengths = {len(found.labels) for found in predictions.values()}
@@ -119,6 +125,9 @@ def _check(
         argument, received = "indices", repr(list(shown))
         expected = f"at least one number from 0 to {len(images) - 1}"
         remedy = "Choose them with `choose_examples`."
+    elif class_names and len(class_names) <= _largest_class(predictions):
+        argument, received = "class_names", f"{len(class_names)} names"
+        expected, remedy = "a name for each class", "Leave them out to see the classes' numbers."
     else:
         return next(iter(predictions.values())).labels
     raise InvalidArgumentError(argument, received=received, expected=expected, remedy=remedy)

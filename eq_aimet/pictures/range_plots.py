@@ -61,9 +61,9 @@ def plot_layer_ranges(before: LayerRanges, after: LayerRanges, *, title: str = "
         )
     count = len(before.ranges)
     upper.set_xlim(-0.5, count - 0.5)
-    upper.set_ylim(-1.05, 1.05)
+    upper.set_ylim(-1.14, 1.05)
     lower.set_xlabel(f"output channel{_describe_blocks(before.blocks)}")
-    figure.supylabel("weight, relative to the layer's largest", fontsize=10)
+    figure.supylabel("weight, relative to the layer's largest", fontsize=10, color=INK)
     return to_png(figure, title or f"{before.name}, {before.kind}")
 
 
@@ -89,7 +89,7 @@ def plot_range_ratios(
         >>> plot_range_ratios(layers, layers)[1:4]
         b'PNG'
     """
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     _check_pair(before, after)
     figure = new_figure(8, 1.6 + 0.2 * len(before))
@@ -100,11 +100,12 @@ def plot_range_ratios(
     axes.plot(first, places, "o", color=_BEFORE, markerfacecolor="white", markeredgewidth=1.6, label="before")
     axes.plot(second, places, "o", color=_AFTER, label="after")
     axes.set_yticks(
-        places, [literal(f"{layer.name or 'the model'}  {layer.kind}") for layer in before], fontsize=8
+        places, [f"{literal(layer.name or 'the model')}  {layer.kind}" for layer in before], fontsize=8
     )
     axes.set_ylim(len(before) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.set_xlim(left=0.93)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:,g}×"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("largest channel range over the smallest")
@@ -115,9 +116,11 @@ def plot_range_ratios(
 
 
 def _draw_channels(axes: Any, layer: LayerRanges) -> None:
+    from matplotlib.collections import PolyCollection
     from matplotlib.colors import to_rgba
 
     scale = layer.largest or 1.0
+    width = 0.8 if len(layer.ranges) <= 128 else 1.0  # gaps of less than two pixels flicker
     channels = np.arange(len(layer.ranges))
     blocks = layer.blocks or (len(channels),)
     block_of_channel = np.repeat(np.arange(len(blocks)), blocks)
@@ -127,9 +130,13 @@ def _draw_channels(axes: Any, layer: LayerRanges) -> None:
         np.array(line) / scale
         for line in (layer.minimum, layer.lower_quartile, layer.median, layer.upper_quartile, layer.maximum)
     )
-    axes.bar(channels, largest - smallest, bottom=smallest, width=0.8, color=light)
-    axes.bar(channels, high - low, bottom=low, width=0.8, color=shades)
-    axes.hlines(middle, channels - 0.4, channels + 0.4, color="white", linewidth=1)
+    for bottom, top, colours in ((smallest, largest, light), (low, high, shades)):
+        left, right = channels - width / 2, channels + width / 2
+        corners = np.array(
+            [(left, bottom), (left, top), (right, top), (right, bottom)]
+        )  # [corner, x or y, channel]
+        axes.add_collection(PolyCollection(corners.transpose(2, 0, 1), facecolors=colours, linewidth=0))
+    axes.hlines(middle, channels - width / 2, channels + width / 2, color="white", linewidth=1)
     tidy(axes, grid="y")
     axes.axhline(0, color=INK, linewidth=0.6)
     for start, size in zip(np.cumsum((0, *blocks[:-1])), blocks, strict=True):
@@ -141,7 +148,7 @@ def _bracket(axes: Any, start: int, size: int) -> None:
     """Draws a line below the channels of one block."""
     axes.plot(
         (start - 0.3, start + size - 0.7),
-        (-1.0, -1.0),
+        (-1.07, -1.07),
         color=INK,
         linewidth=1.2,
         solid_capstyle="butt",

@@ -71,7 +71,8 @@ def stability_section(stabilities: Mapping[str, Mapping[str, Stability]]) -> Nam
         for model, precisions in stabilities.items()
         for precision, found in precisions.items()
     )
-    headings = ("model", "precision", "same at 90°, 180°, 270°", "same at 45°, 135°, …", "same, worst angle")
+    headings = ("model", "precision", "multiples of 90°", "odd multiples of 45°", "worst angle")
+    caption = "Share of images with an unchanged prediction: the lowest among these angles"
     images = max(found.images for precisions in stabilities.values() for found in precisions.values())
     picture = Picture(
         plot_stability(stabilities),
@@ -85,7 +86,9 @@ def stability_section(stabilities: Mapping[str, Mapping[str, Stability]]) -> Nam
         f"Test images ({images:,} of them), masked to their inscribed circle, make a full turn. "
         "A network that is invariant under a turn gives the same answer after it."
     )
-    section = Section("Prediction stability over a full turn", text, (Table(headings, rows),), (picture,))
+    section = Section(
+        "Prediction stability over a full turn", text, (Table(headings, rows, caption),), (picture,)
+    )
     return section, ("stability",)
 
 
@@ -150,10 +153,10 @@ def _detail(model: str, before: Sequence[LayerRanges], after: Sequence[LayerRang
     return Picture(
         plot_layer_ranges(old, new, title=f"{model}: {shown}, {old.kind}"),
         f"Weights of each output channel of layer {shown} of the {model} model, before and after.",
-        f"{model}: {shown}, the {which} whose channels differ most before equalization. Light: from the "
-        "smallest to the largest weight of a channel; dark: the middle half; white: the median. The height "
-        "of the picture is what one INT8 range of the whole layer spans, so that a flat channel is left with "
-        "few of its steps.",
+        f"{model}: {shown}, the {which} whose channels differ most before equalization, of those narrow "
+        "enough to see each. Light: from the smallest to the largest weight of a channel; dark: the middle "
+        "half; white: the median. The height of the picture is what one INT8 range of the whole layer spans, "
+        "so that a flat channel is left with few of its steps.",
     )
 
 

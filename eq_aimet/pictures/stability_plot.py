@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.pictures.figure import INK, colours_of, literal, new_figure, tidy, to_png
+from eq_aimet.pictures.figure import INK, colours_of, literal, new_figure, percent, tidy, to_png
 
 if TYPE_CHECKING:
     from eq_aimet.pictures.stability import Stability
@@ -36,8 +36,6 @@ def plot_stability(stabilities: Mapping[str, Mapping[str, Stability]], *, title:
         >>> plot_stability({"equivariant": {"FP32": steady}})[1:4]
         b'PNG'
     """
-    from matplotlib.ticker import PercentFormatter
-
     colours = colours_of(stabilities)
     _check(stabilities)
     figure = new_figure(10, 6.4)
@@ -45,7 +43,7 @@ def plot_stability(stabilities: Mapping[str, Mapping[str, Stability]], *, title:
     for model, precisions in stabilities.items():
         for (precision, found), dash in zip(precisions.items(), _DASHES, strict=False):
             angles = [*found.angles, 360.0]  # which is 0° again
-            look = {"color": colours[model], "linestyle": dash, "linewidth": 1.8, "alpha": 0.9}
+            look = {"color": colours[model], "linestyle": dash, "linewidth": 1.8}
             label = literal(f"{model} {precision}")
             agreement_axes.plot(angles, [*found.agreement, found.agreement[0]], label=label, **look)
             change_axes.plot(angles, [*found.logit_change, found.logit_change[0]], **look)
@@ -55,7 +53,7 @@ def plot_stability(stabilities: Mapping[str, Mapping[str, Stability]], *, title:
     change_axes.set_ylim(bottom=0.0)
     change_axes.set_xlabel("turn of the image")
     for axes in (agreement_axes, change_axes):
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+        axes.yaxis.set_major_formatter(percent)
         tidy(axes, grid="y")
         _mark_turns(axes)
     handles, labels = agreement_axes.get_legend_handles_labels()

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.pictures.figure import INK, colours_of, literal, new_figure, tidy, to_png
+from eq_aimet.pictures.figure import INK, colours_of, literal, new_figure, percent, tidy, to_png
 
 if TYPE_CHECKING:
     from eq_aimet.training.table import TableRow
 
 __all__ = ["plot_table"]
 
+_TURNS = ((-0.22, 90), (0.22, 45))  # where a model's errors lie about its place
 _ZERO = 1e-18  # where an error of exactly 0 is drawn on the logarithmic axis
 
 
@@ -29,7 +30,7 @@ def plot_table(rows: Sequence[TableRow], *, test_images: int | None = None, titl
         title: what is written above.
 
     Raises:
-        InvalidArgumentError: there is no row, there are too many, or two have one name.
+        InvalidArgumentError: there is no row, there are too many, or two have one name; or no test image.
 
     Example:
         >>> from eq_aimet.training import DeviceFigures, TableRow
@@ -43,6 +44,13 @@ def plot_table(rows: Sequence[TableRow], *, test_images: int | None = None, titl
         raise InvalidArgumentError(
             "rows", received=", ".join(names), expected="one row a model", remedy="Give each its own name."
         )
+    if test_images is not None and test_images < 1:
+        raise InvalidArgumentError(
+            "test_images",
+            received=test_images,
+            expected="at least 1",
+            remedy="Leave it out to draw no interval.",
+        )
     colours = colours_of(names)
     figure = new_figure(10, 1.9 + 0.8 * len(rows))
     accuracy_axes, error_axes = figure.subplots(1, 2, width_ratios=(1, 1.3))
@@ -51,22 +59,12 @@ def plot_table(rows: Sequence[TableRow], *, test_images: int | None = None, titl
         for offset, accuracy, filled in ((-0.13, row.fp32_accuracy, False), (0.13, row.int8_accuracy, True)):
             _draw_accuracy(accuracy_axes, place + offset, accuracy, colour, filled, test_images)
         for offset, error, filled in (
-            (-0.3, row.fp32_error_90, False),
-            (-0.12, row.int8_error_90, True),
-            (0.12, row.fp32_error_45, False),
-            (0.3, row.int8_error_45, True),
+            (-0.31, row.fp32_error_90, False),
+            (-0.13, row.int8_error_90, True),
+            (0.13, row.fp32_error_45, False),
+            (0.31, row.int8_error_45, True),
         ):
             _mark(error_axes, max(error, _ZERO), place + offset, colour, filled)
-        for offset, angle in ((-0.21, "90°"), (0.21, "45°")):
-            error_axes.annotate(
-                angle,
-                (1, place + offset),
-                (8, 0),
-                ("axes fraction", "data"),
-                "offset points",
-                va="center",
-                fontsize=9,
-            )
     _finish(accuracy_axes, error_axes, [literal(name) for name in names], test_images)
     hollow, full = (_mark(accuracy_axes, math.nan, 0.0, INK, filled) for filled in (False, True))
     figure.legend(
@@ -105,6 +103,7 @@ def _draw_accuracy(
         "offset points",
         va="center",
         fontsize=9,
+        color=INK,
     )
 
 
@@ -125,8 +124,6 @@ def _mark(axes: Any, x: float, y: float, colour: str, filled: bool) -> Any:
 
 
 def _finish(accuracy_axes: Any, error_axes: Any, names: list[str], test_images: int | None) -> None:
-    from matplotlib.ticker import PercentFormatter
-
     for axes in (accuracy_axes, error_axes):
         axes.set_ylim(len(names) - 0.5, -0.5)
         tidy(axes, grid="x")
@@ -135,12 +132,14 @@ def _finish(accuracy_axes: Any, error_axes: Any, names: list[str], test_images: 
     accuracy_axes.set_yticks(range(len(names)), names)
     accuracy_axes.tick_params(axis="y", labelsize=10, length=0)
     accuracy_axes.margins(x=0.12)
-    accuracy_axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
-    interval = "" if test_images is None else f", with the 95 % interval of {test_images:,} images"
+    accuracy_axes.xaxis.set_major_formatter(percent)
+    interval = "" if test_images is None else f", 95 % interval of {test_images:,} images"
     accuracy_axes.set_xlabel(f"test accuracy{interval}")
-    error_axes.set_yticks([])
+    turns = {place + offset: f"turn by {angle}°" for place in range(len(names)) for offset, angle in _TURNS}
+    error_axes.set_yticks(list(turns), list(turns.values()))
+    error_axes.tick_params(axis="y", length=0)
     error_axes.set_xscale("log")
-    error_axes.set_xlim(_ZERO, 10)
+    error_axes.set_xlim(_ZERO, max(10, 3 * error_axes.dataLim.xmax))
     error_axes.set_xticks([_ZERO, 1e-15, 1e-10, 1e-5, 1], ["0", "1e-15", "1e-10", "1e-5", "1"])
     error_axes.set_xticks([], minor=True)
     error_axes.set_xlabel("relative change of the logits under a turn")

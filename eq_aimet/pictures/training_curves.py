@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.pictures.figure import colours_of, literal, new_figure, tidy, to_png
+from eq_aimet.pictures.figure import colours_of, literal, new_figure, percent, tidy, to_png
 
 if TYPE_CHECKING:
     from eq_aimet.training.history import EpochRecord
@@ -33,7 +33,7 @@ def plot_training(histories: Mapping[str, Sequence[EpochRecord]], *, title: str 
         >>> plot_training({"equivariant": [record]})[1:4]
         b'PNG'
     """
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator
 
     for name, records in histories.items():
         if not records:
@@ -52,7 +52,7 @@ def plot_training(histories: Mapping[str, Sequence[EpochRecord]], *, title: str 
     loss_axes.set_ylabel("cross-entropy (nats)")
     loss_axes.set_ylim(bottom=0)
     accuracy_axes.set_ylabel("accuracy")
-    accuracy_axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    accuracy_axes.yaxis.set_major_formatter(percent)
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.fx
 
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
@@ -64,7 +65,9 @@ class LayerRanges:
 
 
 def measure_weight_ranges(model: torch.nn.Module) -> tuple[LayerRanges, ...]:
-    """Returns the weight ranges of each convolution and linear layer, in the model's order.
+    """Returns the weight ranges of each convolution and linear layer, from input to output.
+
+    A model without a graph of torch.fx is gone through in the order in which its layers were registered.
 
     A comparison of before and after equalization needs batch norms that are folded in both, since their
     scales are part of the weights that are quantized.
@@ -89,7 +92,7 @@ def measure_weight_ranges(model: torch.nn.Module) -> tuple[LayerRanges, ...]:
             expected="a torch.nn.Module",
             remedy="Of AIMET's QuantizationSimModel pass `sim.model`.",
         )
-    found = tuple(_measure(name, layer) for name, layer in model.named_modules() if is_layer(layer))
+    found = tuple(_measure(name, layer) for name, layer in _in_order(model) if is_layer(layer))
     if not found:
         raise InvalidArgumentError(
             "model",
@@ -100,11 +103,15 @@ def measure_weight_ranges(model: torch.nn.Module) -> tuple[LayerRanges, ...]:
     return found
 
 
-def most_uneven_layer(layers: Sequence[LayerRanges]) -> str:
+def most_uneven_layer(layers: Sequence[LayerRanges], *, channels_at_most: int = 128) -> str:
     """Returns the name of the layer whose channels differ most: the one to look at in detail.
 
-    Depthwise layers come first, as in the pictures of Nagel et al., arXiv 1906.04721; the others count
-    where there is none.
+    Depthwise layers come first, as in the pictures of Nagel et al., arXiv 1906.04721, and layers with few
+    enough channels to see each; the others count where there is none.
+
+    Args:
+        layers: the layers before equalization.
+        channels_at_most: how many channels a picture can show one by one.
 
     Raises:
         InvalidArgumentError: there is no layer.
@@ -113,8 +120,18 @@ def most_uneven_layer(layers: Sequence[LayerRanges]) -> str:
         raise InvalidArgumentError(
             "layers", received="none", expected="at least one layer", remedy="Measure a model that has some."
         )
-    depthwise = [layer for layer in layers if layer.kind == "depthwise"]
-    return max(depthwise or layers, key=lambda layer: layer.ratio).name
+    depthwise = [layer for layer in layers if layer.kind == "depthwise"] or layers
+    shown = [layer for layer in depthwise if len(layer.ranges) <= channels_at_most] or depthwise
+    return max(shown, key=lambda layer: layer.ratio).name
+
+
+def _in_order(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    """Returns the modules with their names in the order of execution where the model has a graph."""
+    modules = dict(model.named_modules())
+    if not isinstance(model, torch.fx.GraphModule):
+        return list(modules.items())
+    called = [str(node.target) for node in model.graph.nodes if node.op == "call_module"]
+    return [(name, modules[name]) for name in dict.fromkeys([*called, *modules])]
 
 
 def _measure(name: str, layer: torch.nn.Module) -> LayerRanges:
