@@ -13,7 +13,8 @@ alike, both equalized and simulated in INT8 by AIMET, and exported as the ONNX f
 The results folder, `results/<the settings>/`, then holds
 
     table.md, table.json           the two tables that are printed at the end
-    training.png                   loss and accuracy of both models over the epochs
+    report.html                    all of it on one page, with pictures, that needs no network
+    pictures/                      the pictures: training, tables, weight ranges, turned images, examples
     config.json                    the settings
     <model>/model.safetensors      the trained weights of lowest validation loss, as a plain torch model
     <model>/best.ckpt, last.ckpt   Lightning's checkpoints
@@ -27,8 +28,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,19 +35,16 @@ import typer
 from rich import get_console
 from rich.markup import escape
 
-from eq_aimet.errors import DataError, EqAimetError, InvalidArgumentError
-from eq_aimet.models.architecture import plan_architecture
+from eq_aimet.errors import EqAimetError, InvalidArgumentError
+from eq_aimet.experiments import check_network, count_images
 from eq_aimet.training import ResultsFolder, Settings, quiet_libraries
 
 if TYPE_CHECKING:
     import torch
-    from aimet_torch.quantsim import QuantizationSimModel
 
-    from eq_aimet.training import DeviceFigures, EpochRecord, PatchDataModule, TableRow
+    from eq_aimet.training import EpochRecord, ImageDataModule, TableRow
 
 DEFAULT_IMAGES = (3072, 512, 1024)  # of the synthetic set: train, valid, test
-ROTATED_IMAGES = 16  # test images on which the rotation errors are measured, of which the worst counts
-LATENCY_RUNS = 300  # of either ONNX file, in turns, of which the median counts
 
 NOTES = (
     "90°, 45°: the worst relative change of the logits under such turns",
@@ -83,9 +79,13 @@ def main(
     ] = Settings.crop,
     # --- models ---
     model: Annotated[str, typer.Option(help="both, conventional or equivariant.")] = Settings.model,
+    architecture: Annotated[str, typer.Option(help="mobilenet or densenet.")] = Settings.architecture,
     group: Annotated[
         int, typer.Option(help="N of the rotation group C_N; the paper takes 4 and 8.")
     ] = Settings.group,
+    reflections: Annotated[
+        bool, typer.Option("--reflections", help="Reflections too, for densenet: with --group 4 P4M.")
+    ] = Settings.reflections,
     width: Annotated[
         float, typer.Option(help="Multiplier of the channel numbers; 1 is the full MobileNetV2.")
     ] = Settings.width,
@@ -150,8 +150,10 @@ def main(
             device=device,
             precision=precision,
             seed=seed,
+            architecture=architecture,
+            reflections=reflections,
         )
-        plan_architecture(width=width, divisor=group, input_size=crop)  # refuses what no network can be
+        check_network(settings)  # refuses what no network can be
         if data is not None:
             settings = count_images(settings, given)
         run(settings, results, workers=workers, resume=resume)
@@ -166,67 +168,69 @@ def main(
         raise typer.Exit(130) from None
 
 
-def run(settings: Settings, results: Path, *, workers: int, resume: bool) -> None:
-    """Does the whole experiment: data, training, export, equalization, INT8, table."""
+def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = False) -> list[TableRow]:
+    """Does the whole experiment and returns the tables' rows: data, training, INT8, ONNX, tables, report."""
     # What is slow to import comes after what can be refused, so that a mistake shows at once.
     folder = ResultsFolder.open(results / settings.run_name, settings.to_dict(), resume=resume)
     with console.status("loading Lightning and AIMET"), quiet_libraries():
         import aimet_torch.quantsim  # noqa: F401
 
-        from eq_aimet.pictures import plot_training
+        from eq_aimet.experiments import CLASS_NAMES, open_data, quantize_and_measure
+        from eq_aimet.pictures import RunFindings, write_run_report
         from eq_aimet.training import (
-            PatchDataModule,
             markdown_device_table,
             markdown_table,
             terminal_device_table,
             terminal_table,
         )
 
-    data = PatchDataModule(
-        synthetic_folder(settings) if settings.data == "synthetic" else settings.data,
-        batch_size=settings.batch_size,
-        limits=(settings.train_images, settings.valid_images, settings.test_images),
-        crop=settings.crop,
-        seed=settings.seed,
-        workers=workers,
-        pin_memory=settings.device == "cuda",
-    )
+    data = open_data(settings, workers=workers)
     counts = f"{len(data.train)} training, {len(data.valid)} validation and {len(data.test)} test images"
     say(f"[bold]data[/]     {escape(settings.data)}: {counts}")
     say(f"[bold]results[/]  {escape(str(folder.path))}")
 
-    rows: list[TableRow] = []
-    histories: dict[str, tuple[EpochRecord, ...]] = {}
+    # Each network: trained, exported, equalized, simulated in INT8, deployed and measured.
+    histories, found = {}, {}
     for name in settings.models:
         own_folder = folder.subfolder(name)
-        trained, histories[name] = train(name, settings, data, own_folder)
-        rows.append(quantize_and_measure(name, trained, settings, data, own_folder))
+        model, histories[name] = train(name, settings, data, own_folder)
+        found[name] = quantize_and_measure(name, model, settings, data, own_folder, status=console.status)
+        show(found[name].row)
 
-    title = f"MobileNetV2, width {settings.width:g}, C{settings.group}, INT8 weights {settings.weights}"
+    rows = [findings.row for findings in found.values()]
+    title = f"{settings.title}, width {settings.width:g}, INT8 weights {settings.weights}"
     device_title = f"The ONNX files in {rows[0].device.runtime}"
     tables = [markdown_table(rows), markdown_device_table(rows), "".join(f"- {note}\n" for note in NOTES)]
     folder.write_text("table.md", "\n".join(tables))
     folder.write_json("table.json", [row.to_dict() for row in rows])
-    folder.write_bytes("training.png", plot_training(histories, title=title))
+    with console.status("drawing"):
+        findings = RunFindings(
+            rows=rows,
+            histories=histories,
+            ranges={name: network.ranges for name, network in found.items()},
+            stabilities={name: network.stabilities for name, network in found.items()},
+            predictions={name: network.predictions for name, network in found.items()},
+            images=data.images("test", len(found[name].predictions.labels)),
+            class_names=CLASS_NAMES[settings.dataset],
+            test_images=len(data.test),
+        )
+        page = write_run_report(
+            folder.path, findings, title=title, subtitle=counts, settings=settings.to_dict(), notes=NOTES
+        )
     console.print()
     console.print(terminal_table(rows, title=title))
     console.print(terminal_device_table(rows, title=device_title))
     for note in NOTES:
         console.print(f"[dim]{escape(note)}[/]", highlight=False)
+    say(f"\n[bold]report[/]   {escape(str(page))}")
+    return rows
 
 
 def train(
-    name: str, settings: Settings, data: PatchDataModule, folder: ResultsFolder
+    name: str, settings: Settings, data: ImageDataModule, folder: ResultsFolder
 ) -> tuple[torch.nn.Module, tuple[EpochRecord, ...]]:
     """Returns the model with the weights of the lowest validation loss, and the record of each epoch."""
-    import torch
-
-    from eq_aimet.training import ImageClassifier, best_weights, train_classifier
-
-    torch.manual_seed(settings.seed)  # the initial weights
-    model = build_model(name, settings)
-    parameters = count_parameters(model)
-    say(f"\n[bold]{name}[/]  {parameters:,} parameters; loss and accuracy:")
+    from eq_aimet.experiments import train_network
 
     def show_epoch(record: EpochRecord) -> None:
         say(
@@ -235,177 +239,26 @@ def train(
             f"   validation {record.valid_loss:.3f} {record.valid_accuracy:6.1%}"
         )
 
-    history = train_classifier(
-        ImageClassifier(model, learning_rate=settings.learning_rate, seed=settings.seed),
-        data,
-        folder.path,
-        epochs=settings.epochs,
-        device=settings.device,
-        precision=settings.precision,
-        on_epoch=show_epoch,
-        progress=console.is_terminal,
+    say(f"\n[bold]{name}[/]  loss and accuracy:")
+    model, history = train_network(
+        name, settings, data, folder, on_epoch=show_epoch, progress=console.is_terminal
     )
-    model.load_state_dict(best_weights(folder.path))
     best = min(history, key=lambda record: record.valid_loss)
     say(f"  the weights of epoch {best.epoch} are kept: validation loss {best.valid_loss:.3f}")
-    return model.to(settings.device).eval(), history
+    return model, history
 
 
-def quantize_and_measure(
-    name: str, model: torch.nn.Module, settings: Settings, data: PatchDataModule, folder: ResultsFolder
-) -> TableRow:
-    """Returns the model's row of the tables, after equalization, INT8 simulation and export to ONNX."""
-    import safetensors.torch
-    from aimet_torch.common.quantsim_config.utils import (
-        get_path_for_per_channel_config,
-        get_path_for_per_tensor_config,
-    )
-    from aimet_torch.cross_layer_equalization import equalize_model
-    from aimet_torch.model_preparer import prepare_model
-    from aimet_torch.quantsim import QuantizationSimModel
-
-    from eq_aimet import (
-        equalize_equivariant,
-        equivariance_error,
-        export_model,
-        make_portable,
-        tie_encodings,
-    )
-    from eq_aimet.training import TableRow, measure_accuracy
-
-    device = settings.device
-    dummy_input = data.images("train", 1).to(device)
-    rotated = data.images("test", ROTATED_IMAGES).to(device)
-
-    # A plain torch model, whose additions are modules, so that AIMET sees and quantizes them too.
-    with console.status("exporting"), quiet_libraries():
-        equivariant = name == "equivariant"
-        plain = (
-            export_model(model, dummy_input=dummy_input) if equivariant else prepare_model(deepcopy(model))
-        )
-        state = {key: value.cpu().contiguous() for key, value in plain.state_dict().items()}
-        folder.write_bytes("model.safetensors", safetensors.torch.save(state))
-        fp32_accuracy = measure_accuracy(plain, data.test_dataloader(), device=device)
-        fp32_error_90 = equivariance_error(plain, rotated, elements=[90, 180, 270]).worst
-        fp32_error_45 = equivariance_error(plain, rotated, elements=[45]).worst
-
-    # Batch-norm folding, cross-layer equalization and high-bias folding, in place.
-    with console.status("equalizing"), quiet_libraries():
-        if equivariant:
-            report = equalize_equivariant(plain, dummy_input=dummy_input)
-            folder.write_text("equalization.txt", f"{report}\n")
-            folder.write_json("equalization.json", report.to_dict())
-        else:
-            equalize_model(plain, dummy_input=dummy_input)
-
-    # INT8 weights and activations; the activations' ranges come from training images.
-    with console.status("simulating INT8"), quiet_libraries():
-        per_tensor = settings.weights == "per-tensor"
-        config = get_path_for_per_tensor_config() if per_tensor else get_path_for_per_channel_config()
-        sim = QuantizationSimModel(plain, dummy_input=dummy_input, config_file=config)
-        sim.compute_encodings(lambda simulated: calibrate(simulated, settings, data))
-        if equivariant:
-            tie_encodings(sim)  # one range per rotation block where there is one per channel
-        make_portable(
-            sim, dummy_input
-        )  # before measuring, so that the table is about the network that is deployed
-        int8_accuracy = measure_accuracy(sim.model, data.test_dataloader(), device=device)
-        # In float64: in float32 the order of summation alone flips a few roundings.
-        int8_error_90 = equivariance_error(sim.model, rotated, elements=[90, 180, 270]).worst
-        int8_error_45 = equivariance_error(sim.model, rotated, elements=[45]).worst
-    say(f"  test accuracy  FP32 {fp32_accuracy:.1%}  INT8 {int8_accuracy:.1%}")
-
-    with console.status("exporting to ONNX and running it"), quiet_libraries():
-        figures = deploy(sim, rotated.cpu(), folder)
-    fp32_size, int8_size = (f"{size / 1e3:,.0f} KB" for size in (figures.fp32_bytes, figures.int8_bytes))
-    say(f"  ONNX file      FP32 {fp32_size}  INT8 {int8_size}")
-    return TableRow(
-        name,
-        count_parameters(model),
-        fp32_accuracy,
-        int8_accuracy,
-        fp32_error_90,
-        int8_error_90,
-        fp32_error_45,
-        int8_error_45,
-        figures,
-    )
-
-
-def deploy(sim: QuantizationSimModel, images: torch.Tensor, folder: ResultsFolder) -> DeviceFigures:
-    """Returns what the INT8 file does in onnxruntime, after writing it, the FP32 file and the reports.
-
-    Moves the simulation to the CPU.
-    """
-    from eq_aimet import export_onnx, verify_onnx
-    from eq_aimet.training import DeviceFigures
-
-    sim.model.cpu()
-    path = folder.path / "model.onnx"
-    exported = export_onnx(sim, images[:1], path, float_model=True)
-    try:
-        found = verify_onnx(path, sim, images, runs=LATENCY_RUNS)
-    except OSError as error:  # it works in the folder for temporary files, which may be full
-        raise DataError(f"`{path}`: could not be verified ({error}). Free some space.") from error
-    folder.write_text("verification.txt", f"{exported}\n\n{found}\n")
-    folder.write_json("verification.json", {"export": exported.to_dict(), "verification": found.to_dict()})
-    return DeviceFigures.from_report(found, Path(exported.float_model))
-
-
-def calibrate(simulated: torch.nn.Module, settings: Settings, data: PatchDataModule) -> None:
-    """Runs the training images, as they are, through the simulated model."""
-    import torch
-
-    with torch.no_grad():
-        for images in data.images("train", settings.calibration_images).split(64):
-            simulated(images.to(settings.device))
-
-
-def build_model(name: str, settings: Settings) -> torch.nn.Module:
-    """Returns one of the two networks, which have the same layers and numbers of channels."""
-    from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
-
-    with console.status("building the model"), quiet_libraries():
-        if name == "equivariant":
-            return EquivariantMobileNetV2(
-                width=settings.width,
-                group=settings.group,
-                depthwise=settings.depthwise,
-                input_size=settings.crop,
-            )
-        return MobileNetV2(width=settings.width, divisor=settings.group, input_size=settings.crop)
+def show(row: TableRow) -> None:
+    """Prints what is known of a network before the tables are."""
+    sizes = (f"{size / 1e3:,.0f} KB" for size in (row.device.fp32_bytes, row.device.int8_bytes))
+    say(f"  {row.parameters:,} parameters")
+    say(f"  test accuracy  FP32 {row.fp32_accuracy:.1%}  INT8 {row.int8_accuracy:.1%}")
+    say("  ONNX file      FP32 {}  INT8 {}".format(*sizes))
 
 
 def say(text: str) -> None:
     """Prints a line, above the progress bar if there is one."""
     console.print(text, highlight=False, soft_wrap=True)
-
-
-def count_parameters(model: torch.nn.Module) -> int:
-    """Returns how many numbers the training learns."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def synthetic_folder(settings: Settings) -> Path:
-    """Returns the user's cache folder with the synthetic set, which is written there at first use."""
-    from platformdirs import user_cache_path
-
-    from eq_aimet.data import write_synthetic_pcam
-
-    counts = (settings.train_images, settings.valid_images, settings.test_images)
-    folder = user_cache_path("eq_aimet") / "-".join(["synthetic", *map(str, counts)])
-    return write_synthetic_pcam(folder, train=counts[0], valid=counts[1], test=counts[2])
-
-
-def count_images(settings: Settings, limits: tuple[int | None, int | None, int | None]) -> Settings:
-    """Returns the settings with the numbers of images that there are, or the limits where they are lower."""
-    from eq_aimet.data import check_split
-
-    counts = [check_split(settings.data, split).count for split in ("train", "valid", "test")]
-    train_images, valid_images, test_images = (
-        count if limit is None else min(limit, count) for count, limit in zip(counts, limits, strict=True)
-    )
-    return replace(settings, train_images=train_images, valid_images=valid_images, test_images=test_images)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """PatchCamelyon's HDF5 layout, and a synthetic data set in it."""
 
-from eq_aimet.data.augmentation import turn_and_flip
+from eq_aimet.data.augmentation import turn, turn_and_flip
 from eq_aimet.data.layout import SplitFiles, check_split
 from eq_aimet.data.pcam import PCamDataset
+from eq_aimet.data.rotated_mnist import RotatedMnist, check_mnist
 from eq_aimet.data.synthetic import write_synthetic_pcam
 from eq_aimet.data.tissue import SyntheticPatch, synthetic_patch
 
@@ -10,6 +11,9 @@ __all__ = [
     "PCamDataset",
     "SplitFiles",
     "check_split",
+    "RotatedMnist",
+    "check_mnist",
+    "turn",
     "turn_and_flip",
     "write_synthetic_pcam",
     "SyntheticPatch",

@@ -6,7 +6,7 @@ import torch
 
 from eq_aimet.errors import InvalidArgumentError
 
-__all__ = ["turn_and_flip"]
+__all__ = ["turn", "turn_and_flip"]
 
 
 def turn_and_flip(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -31,6 +31,27 @@ def turn_and_flip(image: torch.Tensor, generator: torch.Generator | None = None)
         >>> turned.shape, sorted(turned.flatten().tolist())
         (torch.Size([1, 2, 2]), [0.0, 1.0, 2.0, 3.0])
     """
+    _check_square(image)
+    element = int(torch.randint(8, (), generator=generator))
+    turned = torch.rot90(image, element % 4, (1, 2))
+    return turned.flip(2) if element >= 4 else turned
+
+
+def turn(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Returns the image turned by a random multiple of 90°, for images that a mirror makes something else.
+
+    Arguments and errors are those of `turn_and_flip`.
+
+    Example:
+        >>> turned = turn(torch.arange(4.0).reshape(1, 2, 2), torch.Generator().manual_seed(0))
+        >>> turned.shape
+        torch.Size([1, 2, 2])
+    """
+    _check_square(image)
+    return torch.rot90(image, int(torch.randint(4, (), generator=generator)), (1, 2))
+
+
+def _check_square(image: torch.Tensor) -> None:
     if image.ndim != 3 or image.shape[1] != image.shape[2]:
         raise InvalidArgumentError(
             "image",
@@ -38,6 +59,3 @@ def turn_and_flip(image: torch.Tensor, generator: torch.Generator | None = None)
             expected="shape (channels, n, n)",
             remedy="Give one square image at a time: a turned oblong one has another shape.",
         )
-    element = int(torch.randint(8, (), generator=generator))
-    turned = torch.rot90(image, element % 4, (1, 2))
-    return turned.flip(2) if element >= 4 else turned

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eq_aimet.training.classifier import ImageClassifier
-    from eq_aimet.training.datamodule import PatchDataModule
+    from eq_aimet.training.datamodule import ImageDataModule, PatchDataModule
     from eq_aimet.training.device import DeviceFigures
     from eq_aimet.training.evaluation import measure_accuracy
     from eq_aimet.training.fit import best_weights, train_classifier
@@ -31,6 +31,7 @@ __all__ = [
     "Settings",
     "ResultsFolder",
     "PatchDataModule",
+    "ImageDataModule",
     "ImageClassifier",
     "train_classifier",
     "best_weights",
@@ -49,6 +50,7 @@ _HOME = {
     "Settings": "settings",
     "ResultsFolder": "results",
     "PatchDataModule": "datamodule",
+    "ImageDataModule": "datamodule",
     "ImageClassifier": "classifier",
     "train_classifier": "fit",
     "best_weights": "fit",

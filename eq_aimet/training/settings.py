@@ -12,6 +12,8 @@ from eq_aimet.errors import InvalidArgumentError
 __all__ = ["Settings"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
+    "dataset": ("pcam", "rotated-mnist"),
+    "architecture": ("mobilenet", "densenet"),
     "model": ("both", "conventional", "equivariant"),
     "depthwise": ("channel", "field"),
     "weights": ("per-tensor", "per-channel"),
@@ -36,17 +38,17 @@ class Settings:
     The messages name an argument as the command line does: `batch_size` is `--batch-size`.
 
     Attributes:
-        data: what names the data set: "synthetic", or a folder's path.
+        data: what names the data set: "synthetic", or the path of a folder or file.
         train_images: how many training images to use.
         valid_images: how many validation images to use.
         test_images: how many test images to use.
-        crop: the side of the images in pixels, odd and within 33..95. The default, 47, is the smallest whose
-            inscribed circle, all that the networks see, holds the central 32x32 square that decides the
-            label.
+        crop: the side of the images in pixels, odd and within 33..95; for digits from 29 on. The default, 47,
+            is the smallest whose inscribed circle, all that the networks see, holds the central 32x32 square
+            that decides the label.
         model: "both", "conventional" or "equivariant".
-        group: the number of rotations N of the group C_N.
-        width: the multiplier of MobileNetV2's channel numbers.
-        depthwise: "channel" or "field", the kind of the equivariant depthwise layers.
+        group: the number of rotations N of the group.
+        width: the multiplier of the channel numbers.
+        depthwise: "channel" or "field", the kind of MobileNetV2's equivariant depthwise layers.
         epochs: how often each training image is seen.
         batch_size: how many images a step sees.
         learning_rate: the schedule's highest learning rate.
@@ -55,6 +57,9 @@ class Settings:
         device: "cpu" or "cuda".
         precision: "32", "bf16" or "16", the bits of the training's arithmetic.
         seed: of the initial weights, the order of the images and the augmentation.
+        dataset: "pcam", the layout of the files in `data`, or "rotated-mnist", the archive of digits in it.
+        architecture: "mobilenet" or "densenet".
+        reflections: whether DenseNet's group has reflections, too.
 
     Raises:
         InvalidArgumentError: a setting is not possible.
@@ -88,17 +93,21 @@ class Settings:
     device: str = "cpu"
     precision: str = "32"
     seed: int = 0
+    dataset: str = "pcam"
+    architecture: str = "mobilenet"
+    reflections: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             _check_choice(name, getattr(self, name), choices)
         for name in _COUNTS:
             _check_count(name, getattr(self, name))
-        if self.crop % 2 == 0 or not 33 <= self.crop <= 95:
+        smallest = 33 if self.dataset == "pcam" else 29
+        if self.crop % 2 == 0 or not smallest <= self.crop <= 95:
             raise InvalidArgumentError(
                 _option("crop"),
                 received=self.crop,
-                expected="an odd number from 33 to 95",
+                expected=f"an odd number from {smallest} to 95",
                 remedy="Try 47, or 95 for the whole image: an even grid breaks equivariance.",
             )
         _check_positive("width", self.width, "Try 0.5; 1.0 is the full MobileNetV2.")
@@ -126,10 +135,27 @@ class Settings:
         return _CHOICES["model"][1:] if self.model == "both" else (self.model,)
 
     @property
+    def symmetry(self) -> str:
+        """The name of the equivariant network's group: "C8", or "P4M" as the DenseNets' authors say."""
+        if self.architecture == "densenet":
+            return f"P{self.group}{'M' if self.reflections else ''}"
+        return f"C{self.group}"
+
+    @property
+    def title(self) -> str:
+        """What the networks are called in tables and plots."""
+        name = "MobileNetV2" if self.architecture == "mobilenet" else "DenseNet"
+        if self.model == "conventional":
+            return name
+        kind = ", field-wise" if self.architecture == "mobilenet" and self.depthwise == "field" else ""
+        return f"{name} {self.symmetry}{kind}"
+
+    @property
     def run_name(self) -> str:
         """A readable name for the results folder, the same for the same settings."""
         data = self.data.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or "data"
-        group = f"c{self.group}-{self.depthwise}"
+        kind = f"-{self.depthwise}" if self.architecture == "mobilenet" else ""
+        group = f"{self.symmetry.lower()}{kind}"
         parts = [
             f"{data}-{self.train_images}-{self.valid_images}-{self.test_images}",
             f"crop{self.crop}",
@@ -142,6 +168,8 @@ class Settings:
             self.weights,
             f"seed{self.seed}",
         ]
+        if self.architecture != type(self).architecture:
+            parts.insert(2, self.architecture)
         if self.calibration_images != type(self).calibration_images:
             parts.append(f"calibration{self.calibration_images}")
         if self.device != "cpu":

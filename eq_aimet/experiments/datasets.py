@@ -1,0 +1,69 @@
+"""The data of a run, by its settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eq_aimet.training import ImageDataModule, Settings
+
+__all__ = ["count_images", "open_data"]
+
+
+def open_data(settings: Settings, *, workers: int = 0) -> ImageDataModule:
+    """Returns the batches of the run's data set; synthetic tissue is written at first use.
+
+    Args:
+        settings: the run's.
+        workers: the number of processes that read images.
+
+    Raises:
+        DataError: a file is missing, damaged or holds something else.
+    """
+    from eq_aimet.training import ImageDataModule, PatchDataModule
+
+    limits = (settings.train_images, settings.valid_images, settings.test_images)
+    options: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "seed": settings.seed,
+        "workers": workers,
+        "pin_memory": settings.device == "cuda",
+    }
+    if settings.dataset == "rotated-mnist":
+        from eq_aimet.data import RotatedMnist, turn
+
+        splits = [
+            RotatedMnist(settings.data, split, size=settings.crop, limit=limit)
+            for split, limit in zip(("train", "valid", "test"), limits, strict=True)
+        ]
+        return ImageDataModule(*splits, augment=turn, classes=10, **options)
+    folder = _synthetic_folder(settings) if settings.data == "synthetic" else settings.data
+    return PatchDataModule(folder, limits=limits, crop=settings.crop, **options)
+
+
+def count_images(settings: Settings, limits: tuple[int | None, int | None, int | None]) -> Settings:
+    """Returns the settings with the numbers of images that there are, or the limits where they are lower."""
+    from eq_aimet.data import check_mnist, check_split
+
+    if settings.dataset == "rotated-mnist":
+        found = check_mnist(settings.data)
+    else:
+        found = {split: check_split(settings.data, split).count for split in ("train", "valid", "test")}
+    train_images, valid_images, test_images = (
+        count if limit is None else min(limit, count)
+        for limit, count in zip(limits, found.values(), strict=True)
+    )
+    return replace(settings, train_images=train_images, valid_images=valid_images, test_images=test_images)
+
+
+def _synthetic_folder(settings: Settings) -> Path:
+    """Returns the user's cache folder with the synthetic set, which is written there at first use."""
+    from platformdirs import user_cache_path
+
+    from eq_aimet.data import write_synthetic_pcam
+
+    counts = (settings.train_images, settings.valid_images, settings.test_images)
+    folder = user_cache_path("eq_aimet") / "-".join(["synthetic", *map(str, counts)])
+    return write_synthetic_pcam(folder, train=counts[0], valid=counts[1], test=counts[2])

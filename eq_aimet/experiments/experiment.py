@@ -1,0 +1,139 @@
+"""A run: its networks trained, equalized, simulated in INT8, deployed, measured and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import safetensors.torch
+import torch
+
+from eq_aimet import equivariance_error, export_model
+from eq_aimet.experiments.deployment import deploy
+from eq_aimet.experiments.quantization import equalize, simulate
+from eq_aimet.experiments.trained import count_parameters
+from eq_aimet.pictures import (
+    LayerRanges,
+    Predictions,
+    Stability,
+    measure_predictions,
+    measure_stability,
+    measure_weight_ranges,
+)
+from eq_aimet.training import TableRow, measure_accuracy, quiet_libraries
+
+if TYPE_CHECKING:
+    from eq_aimet.training import ImageDataModule, ResultsFolder, Settings
+
+__all__ = ["NetworkFindings", "quantize_and_measure"]
+
+ROTATED_IMAGES = 16  # test images on which the rotation errors are measured, of which the worst counts
+STABILITY_IMAGES = 64  # test images that are turned through the whole circle
+EXAMPLES = 256  # test images of which the report's examples are chosen
+
+Status = Callable[[str], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class NetworkFindings:
+    """What was measured of one network.
+
+    Attributes:
+        row: its row of the tables.
+        ranges: the ranges of its weights, before equalization (with folded batch norms) and after it.
+        stabilities: how its predictions stay over a full turn, in "FP32" and in "INT8".
+        predictions: what it says of the first test images, in INT8.
+    """
+
+    row: TableRow
+    ranges: tuple[tuple[LayerRanges, ...], tuple[LayerRanges, ...]]
+    stabilities: dict[str, Stability]
+    predictions: Predictions
+
+
+def quantize_and_measure(
+    name: str,
+    model: torch.nn.Module,
+    settings: Settings,
+    data: ImageDataModule,
+    folder: ResultsFolder,
+    *,
+    status: Status = lambda _: nullcontext(),
+) -> NetworkFindings:
+    """Returns what was measured, after export, equalization, INT8 simulation and export to ONNX.
+
+    Args:
+        name: "conventional" or "equivariant".
+        model: the trained network in eval mode, left as it is.
+        settings: the run's.
+        data: its data.
+        folder: the network's own, which gets the files.
+        status: opens a context in which a message is shown.
+
+    Raises:
+        DataError: a file can't be written.
+    """
+    device = settings.device
+    is_equivariant = name == "equivariant"
+    dummy_input = data.images("train", 1).to(device)
+    images = data.images("test", STABILITY_IMAGES).to(device)
+    rotated = images[:ROTATED_IMAGES]
+
+    # A plain torch model, whose additions are modules, so that AIMET sees and quantizes them too.
+    with status("exporting"), quiet_libraries():
+        plain = export_model(model, dummy_input=dummy_input)
+        state = {key: value.cpu().contiguous() for key, value in plain.state_dict().items()}
+        folder.write_bytes("model.safetensors", safetensors.torch.save(state))
+        fp32_accuracy = _accuracy(plain, settings, data)
+        fp32_error_90 = equivariance_error(plain, rotated, elements=[90, 180, 270]).worst
+        fp32_error_45 = equivariance_error(plain, rotated, elements=[45]).worst
+
+    # Batch-norm folding, cross-layer equalization and high-bias folding, in place.
+    with status("equalizing"), quiet_libraries():
+        folded = deepcopy(plain)
+        equalize(folded, dummy_input, "fold")
+        report = equalize(plain, dummy_input, "eq_aimet" if is_equivariant else "aimet")
+        ranges = (measure_weight_ranges(folded), measure_weight_ranges(plain))
+        if report is not None:
+            folder.write_text("equalization.txt", f"{report}\n")
+            folder.write_json("equalization.json", report.to_dict())
+
+    # INT8 weights and activations; the activations' ranges come from training images. The weights are
+    # limited to [-64, 63] before measuring, so that the table is about the network that is deployed.
+    with status("simulating INT8"), quiet_libraries():
+        calibration = data.images("train", settings.calibration_images).to(device)
+        sim = simulate(plain, calibration, weights=settings.weights, tied=is_equivariant)
+        int8_accuracy = _accuracy(sim.model, settings, data)
+        # In float64: in float32 the order of summation alone flips a few roundings.
+        int8_error_90 = equivariance_error(sim.model, rotated, elements=[90, 180, 270]).worst
+        int8_error_45 = equivariance_error(sim.model, rotated, elements=[45]).worst
+
+    with status("turning images"), quiet_libraries():
+        stabilities = {
+            precision: measure_stability(network, images, dtype=torch.float32)
+            for precision, network in (("FP32", plain), ("INT8", sim.model))
+        }
+        examples = data.images("test", EXAMPLES).to(device)
+        predictions = measure_predictions(sim.model, examples, data.labels("test")[: len(examples)])
+
+    with status("exporting to ONNX and running it"), quiet_libraries():
+        figures = deploy(sim, rotated.cpu(), folder)
+    row = TableRow(
+        name,
+        count_parameters(model),
+        fp32_accuracy,
+        int8_accuracy,
+        fp32_error_90,
+        int8_error_90,
+        fp32_error_45,
+        int8_error_45,
+        figures,
+    )
+    return NetworkFindings(row, ranges, stabilities, predictions)
+
+
+def _accuracy(model: torch.nn.Module, settings: Settings, data: ImageDataModule) -> float:
+    return measure_accuracy(model, data.test_dataloader(), classes=data.classes, device=settings.device)

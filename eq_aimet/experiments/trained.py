@@ -1,0 +1,67 @@
+"""A network of a run, trained once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from eq_aimet.experiments.networks import build_network
+from eq_aimet.training import ImageClassifier, best_weights, quiet_libraries, train_classifier
+
+if TYPE_CHECKING:
+    from eq_aimet.training import EpochRecord, ImageDataModule, ResultsFolder, Settings
+
+__all__ = ["count_parameters", "train_network"]
+
+
+def train_network(
+    name: str,
+    settings: Settings,
+    data: ImageDataModule,
+    folder: ResultsFolder,
+    *,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    progress: bool = False,
+) -> tuple[torch.nn.Module, tuple[EpochRecord, ...]]:
+    """Returns the network with the weights of the lowest validation loss, and the record of each epoch.
+
+    What the folder holds of an earlier run is gone on with; where that was finished, nothing is trained.
+
+    Args:
+        name: "conventional" or "equivariant".
+        settings: the run's.
+        data: its data.
+        folder: the network's own.
+        on_epoch: called with the record of each epoch that is trained now.
+        progress: whether to show a progress bar.
+
+    Raises:
+        DataError: a checkpoint is damaged or can't be written.
+    """
+    torch.manual_seed(settings.seed)  # the initial weights
+    with quiet_libraries():
+        model = build_network(name, settings)
+    history = train_classifier(
+        ImageClassifier(
+            model,
+            classes=data.classes,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+        ),
+        data,
+        folder.path,
+        epochs=settings.epochs,
+        device=settings.device,
+        precision=settings.precision,
+        on_epoch=on_epoch,
+        progress=progress,
+    )
+    model.load_state_dict(best_weights(folder.path))
+    return model.to(settings.device).eval(), history
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Returns how many numbers the training learns."""
+    return sum(parameter.numel() for parameter in model.parameters())
