@@ -1,6 +1,7 @@
 """PatchCamelyon's HDF5 layout, and a synthetic data set in it."""
 
 from eq_aimet.data.augmentation import turn, turn_and_flip
+from eq_aimet.data.download import download_pcam
 from eq_aimet.data.layout import SplitFiles, check_split
 from eq_aimet.data.pcam import PCamDataset
 from eq_aimet.data.rotated_mnist import RotatedMnist, check_mnist
@@ -11,6 +12,7 @@ __all__ = [
     "PCamDataset",
     "SplitFiles",
     "check_split",
+    "download_pcam",
     "RotatedMnist",
     "check_mnist",
     "turn",
