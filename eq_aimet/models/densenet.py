@@ -1,0 +1,100 @@
+"""The conventional DenseNet, the equivariant one's counterpart layer by layer."""
+
+from __future__ import annotations
+
+import torch
+
+from eq_aimet.adapters.masks import circular_mask
+from eq_aimet.models.arguments import check_input, check_positive
+from eq_aimet.models.dense_architecture import DenseBlockPlan, plan_dense_architecture
+from eq_aimet.symmetry.modules import Concat, Mask
+
+__all__ = ["DenseBlock", "DenseNet"]
+
+
+class DenseBlock(torch.nn.Module):
+    """Pooling and 1×1 convolution (the transition), then a 3×3 convolution that is put beside its input.
+
+    Args:
+        plan: channels, and the window of the transition's pooling.
+    """
+
+    def __init__(self, plan: DenseBlockPlan) -> None:
+        super().__init__()
+        transition: list[torch.nn.Module] = []
+        if plan.window:
+            transition = [
+                torch.nn.AvgPool2d(plan.window, stride=2),
+                *_convolve(plan.in_fields, plan.in_fields, 1),
+            ]
+        self.transition = torch.nn.Sequential(*transition)
+        self.layer = torch.nn.Sequential(*_convolve(plan.in_fields, plan.growth, 3))
+        self.concat = Concat()  # AIMET quantizes modules
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the block's input and what it adds to it, (B, out_fields, H / 2, W / 2)."""
+        x = self.transition(x)
+        return self.concat(x, self.layer(x))
+
+
+class DenseNet(torch.nn.Module):
+    """The DenseNet of Veeling et al. 2018 for small square images, in plain torch.
+
+    It has the layers, filters and mask of `EquivariantDenseNet`, where the architecture is described, and
+    with the same `width` about as many weights: the two differ by the symmetry alone.
+
+    Args:
+        num_classes: the number of logits.
+        in_channels: the channels of the input.
+        width: the multiplier of the channel counts.
+        input_size: the side of the square input in pixels.
+
+    Raises:
+        InvalidArgumentError: for a count below 1, a width that leaves a layer less than one channel, a too
+            small `input_size`; in `forward` for an `x` of another shape.
+
+    >>> net = DenseNet(num_classes=2, width=0.25, input_size=33)
+    >>> net(torch.rand(4, 3, 33, 33)).shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(
+        self, num_classes: int = 2, *, in_channels: int = 3, width: float = 1.0, input_size: int = 95
+    ) -> None:
+        super().__init__()
+        check_positive("num_classes", num_classes, "Give the number of classes.")
+        check_positive("in_channels", in_channels, "Give the number of the input's channels.")
+        plan = plan_dense_architecture(width=width, order=1, input_size=input_size)
+        self.in_channels, self.input_size = in_channels, input_size
+        self.input_mask = Mask(circular_mask(input_size))
+        self.stem = torch.nn.Sequential(*_convolve(in_channels, plan.stem_fields, 3))
+        self.blocks = torch.nn.Sequential(*(DenseBlock(block) for block in plan.blocks))
+        self.pool = torch.nn.AdaptiveAvgPool2d(1)
+        self.classifier = torch.nn.Linear(plan.out_fields, num_classes)
+        _initialize(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
+        check_input(x, self.in_channels, self.input_size)
+        x = self.blocks(self.stem(self.input_mask(x)))
+        x = self.pool(x)  # [batch, out_fields, 1, 1]
+        return self.classifier(x.flatten(1))
+
+
+def _convolve(in_channels: int, out_channels: int, kernel_size: int) -> list[torch.nn.Module]:
+    """Convolution, batch norm and ReLU."""
+    return [
+        torch.nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
+        torch.nn.BatchNorm2d(out_channels),
+        torch.nn.ReLU(),
+    ]
+
+
+def _initialize(network: torch.nn.Module) -> None:
+    """Works in place; He's normal initialisation for convolutions, a small one for the classifier."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        elif isinstance(module, torch.nn.Linear):
+            torch.nn.init.normal_(module.weight, std=0.01)
+            torch.nn.init.zeros_(module.bias)

@@ -1,0 +1,189 @@
+"""DenseNet that is equivariant to quarter turns and mirrorings, in e2cnn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from eq_aimet.adapters.e2cnn import (
+    CircularMask,
+    build_batch_norm,
+    build_convolution,
+    enn,
+    gspaces,
+    keep_weights_only,
+)
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.models.arguments import check_input, check_positive
+from eq_aimet.models.dense_architecture import DenseBlockPlan, plan_dense_architecture
+
+__all__ = ["EquivariantDenseBlock", "EquivariantDenseNet"]
+
+GROUPS = (1, 2, 4)
+# The highest frequency that changes from one to the next of the 8 pixels around the centre of a 3×3 filter.
+HIGHEST_FREQUENCY = 4
+
+
+class EquivariantDenseBlock(torch.nn.Module):
+    """Pooling and 1×1 convolution (the transition), then a 3×3 convolution that is put beside its input.
+
+    Args:
+        gspace: the symmetry.
+        plan: fields, and the window of the transition's pooling.
+    """
+
+    def __init__(self, gspace: gspaces.GeneralOnR2, plan: DenseBlockPlan) -> None:
+        super().__init__()
+        in_type = _regular_type(gspace, plan.in_fields)
+        transition: list[enn.EquivariantModule] = []
+        if plan.window:
+            transition = [
+                enn.PointwiseAvgPool(in_type, plan.window, stride=2),
+                *_convolve(in_type, in_type, 1),
+            ]
+        self.transition = torch.nn.Sequential(*transition)
+        self.layer = enn.SequentialModule(*_convolve(in_type, _regular_type(gspace, plan.growth), 3))
+        self.out_type = _regular_type(gspace, plan.out_fields)
+
+    def forward(self, x: enn.GeometricTensor) -> enn.GeometricTensor:
+        """Returns the block's input and what it adds to it, (B, out_fields · |G|, H / 2, W / 2)."""
+        x = self.transition(x)
+        # e2cnn's tensor_directsum builds the type anew in each call, field by field
+        return enn.GeometricTensor(torch.cat([x.tensor, self.layer(x).tensor], 1), self.out_type)
+
+
+class EquivariantDenseNet(torch.nn.Module):
+    """The DenseNet of Veeling et al. 2018, whose logits don't change when the image is turned, in e2cnn.
+
+    With `reflections` and `group=4` it is their P4M-DenseNet, without reflections their P4-DenseNet, and
+    `DenseNet` is the conventional one. All have about as many weights, because the fields are 26/√|G| per
+    layer: 123,185 (P4M, 9 fields of 8 channels), 128,793 (P4, 13 fields of 4) and 129,820 (26 channels).
+    The 3×3 filters have all nine degrees of freedom per pair of channels, as in the group convolutions of
+    Cohen & Welling 2016, where e2cnn's own choice of frequencies leaves six.
+
+    A 3×3 convolution is followed by five dense blocks of one 3×3 convolution each, which hand on what they
+    read beside what they add; a transition of average pooling and a 1×1 convolution halves the grid between
+    two of them. After the last, group pooling before the global pooling makes the equivariant network
+    invariant, exactly for all elements of the group. It differs from Veeling's in four ways:
+
+    - Batch norm and ReLU follow each convolution instead of preceding it. So a batch norm folds into its
+      convolution, scales move across each ReLU and concatenation, and nothing is left for the device to
+      normalize.
+    - A transition pools before its 1×1 convolution. The two commute; this order is a fourth of the work.
+    - Convolutions pad with zeros, so that smaller images than Veeling's 96×96 work and nothing is cropped
+      before it is put beside the rest.
+    - Pooling windows are 2×2 on an even grid and 3×3 on an odd one, which keeps each size equivariant, and
+      the input is masked by the inscribed circle, as in `EquivariantMobileNetV2`.
+
+    A state dict holds the weights only and loads in training and in eval mode, whichever it was saved in.
+
+    Args:
+        num_classes: the number of logits.
+        in_channels: the channels of the input, all scalar (as colours are).
+        width: the multiplier of the field counts.
+        group: N of the rotations by 360°/N: 1, 2 or 4.
+        reflections: whether mirrorings are in the group; its order |G| is then 2N.
+        input_size: the side of the square input in pixels.
+
+    Raises:
+        InvalidArgumentError: for a count below 1, another `group`, a width that leaves a layer less than
+            one field, a too small `input_size`; in `forward` for an `x` of another shape.
+
+    >>> net = EquivariantDenseNet(num_classes=2, width=0.25, input_size=33).eval().double()
+    >>> x = torch.rand(1, 3, 33, 33, dtype=torch.float64)
+    >>> torch.allclose(net(x), net(x.rot90(1, (2, 3)).flip(3)), rtol=1e-10, atol=0.0)
+    True
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 2,
+        *,
+        in_channels: int = 3,
+        width: float = 1.0,
+        group: int = 4,
+        reflections: bool = True,
+        input_size: int = 95,
+    ) -> None:
+        super().__init__()
+        check_positive("num_classes", num_classes, "Give the number of classes.")
+        check_positive("in_channels", in_channels, "Give the number of the input's channels.")
+        gspace = _gspace(group, reflections)
+        plan = plan_dense_architecture(width=width, order=gspace.regular_repr.size, input_size=input_size)
+        self.in_channels, self.input_size = in_channels, input_size
+        self.in_type = enn.FieldType(gspace, in_channels * [gspace.trivial_repr])
+        self.input_mask = CircularMask(self.in_type, input_size)
+        self.stem = enn.SequentialModule(*_convolve(self.in_type, _regular_type(gspace, plan.stem_fields), 3))
+        self.blocks = torch.nn.Sequential(*(EquivariantDenseBlock(gspace, block) for block in plan.blocks))
+        self.group_pool = enn.GroupPooling(_regular_type(gspace, plan.out_fields))
+        self.pool = enn.PointwiseAdaptiveAvgPool(self.group_pool.out_type, 1)
+        self.classifier = torch.nn.Linear(plan.out_fields, num_classes)
+        torch.nn.init.normal_(self.classifier.weight, std=0.01)
+        torch.nn.init.zeros_(self.classifier.bias)
+        keep_weights_only(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
+        check_input(x, self.in_channels, self.input_size)
+        fields = self.input_mask(enn.GeometricTensor(x, self.in_type))
+        fields = self.pool(self.group_pool(self.blocks(self.stem(fields))))
+        return self.classifier(fields.tensor.flatten(1))  # [batch, fields, 1, 1] to [batch, fields]
+
+    def train(self, mode: bool = True) -> EquivariantDenseNet:
+        """Works in place and returns itself, as torch's `train` does.
+
+        Filters made for eval mode carry no gradient history, so that the network can be deep-copied.
+        """
+        with torch.set_grad_enabled(mode and torch.is_grad_enabled()):
+            return super().train(mode)
+
+
+def _gspace(group: int, reflections: bool) -> gspaces.GeneralOnR2:
+    """The rotations by 360°/`group`, with mirrorings or without."""
+    if isinstance(group, bool) or group not in GROUPS:
+        raise InvalidArgumentError(
+            "group",
+            received=repr(group),
+            expected="1, 2 or 4: turns by which 3×3 filters stay on their pixels",
+            remedy="Take EquivariantMobileNetV2 for finer rotations.",
+        )
+    if not isinstance(reflections, bool):
+        raise InvalidArgumentError(
+            "reflections",
+            received=repr(reflections),
+            expected="True or False",
+            remedy="Take True where images have no handedness, as tissue has none.",
+        )
+    if group == 1:
+        return gspaces.Flip2dOnR2() if reflections else gspaces.TrivialOnR2()
+    return gspaces.FlipRot2dOnR2(group) if reflections else gspaces.Rot2dOnR2(group)
+
+
+def _regular_type(gspace: gspaces.GeneralOnR2, fields: int) -> enn.FieldType:
+    """The type of `fields` regular fields."""
+    return enn.FieldType(gspace, fields * [gspace.regular_repr])
+
+
+def _convolve(
+    in_type: enn.FieldType, out_type: enn.FieldType, kernel_size: int
+) -> list[enn.EquivariantModule]:
+    """Convolution, batch norm and ReLU."""
+    return [
+        build_convolution(
+            in_type,
+            out_type,
+            kernel_size,
+            padding=kernel_size // 2,
+            bias=False,
+            frequencies_cutoff=float(HIGHEST_FREQUENCY),  # times the radius, which is 0 for 1×1 filters
+            basis_filter=_is_distinct,
+        ),
+        build_batch_norm(out_type),
+        enn.ReLU(out_type),
+    ]
+
+
+def _is_distinct(element: dict[str, Any]) -> bool:
+    """Whether a basis element differs on 3×3 pixels from those before: −4 periods look like 4 there."""
+    return bool(element["frequency"] != -HIGHEST_FREQUENCY)
