@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from e2cnn.nn import FieldType, InnerBatchNorm, R2Conv
-from e2cnn.nn.modules.utils import indexes_from_labels
+from e2cnn.nn import FieldType, R2Conv
 
-from eq_aimet.adapters.e2cnn.expansion import LazyBlocksBasisExpansion
+from eq_aimet.adapters.e2cnn.construction import fast_constructor
+from eq_aimet.adapters.e2cnn.grouped import GroupedR2Conv
 from eq_aimet.adapters.e2cnn.initialization import generalized_he_init
-from eq_aimet.adapters.e2cnn.rebinding import rebind
 from eq_aimet.errors import InvalidArgumentError
 
-__all__ = ["ChannelwiseR2Conv", "build_batch_norm", "build_convolution"]
+__all__ = ["ChannelwiseR2Conv", "build_convolution"]
 
 
 def build_convolution(
@@ -23,9 +20,9 @@ def build_convolution(
 ) -> R2Conv:
     """Returns the `e2cnn.nn.R2Conv` that e2cnn's constructor gives, in a fraction of the time.
 
-    Weights (with the same seed), state dict and behaviour are those of `R2Conv(in_type, out_type,
-    kernel_size, **options)`. What differs is how they are come by: see `LazyBlocksBasisExpansion` and
-    `generalized_he_init`.
+    Weights (with the same seed), state dict and, up to rounding, outputs and gradients are those of
+    `R2Conv(in_type, out_type, kernel_size, **options)`. What differs is how they are come by: see
+    `LazyBlocksBasisExpansion`, `generalized_he_init` and, with `groups`, `GroupedR2Conv`.
 
     Args:
         in_type: the input's field type.
@@ -41,51 +38,12 @@ def build_convolution(
     >>> type(conv) is enn.R2Conv, conv.weights.shape
     (True, torch.Size([96]))
     """
-    conv = R2Conv.__new__(R2Conv)
-    _construct(R2Conv)(conv, in_type, out_type, kernel_size, initialize=False, **options)
+    kind = GroupedR2Conv if options.get("groups", 1) > 1 else R2Conv
+    conv = kind.__new__(kind)
+    fast_constructor(R2Conv)(conv, in_type, out_type, kernel_size, initialize=False, **options)
     if initialize:
         generalized_he_init(conv)
     return conv
-
-
-def build_batch_norm(in_type: FieldType, **options: Any) -> InnerBatchNorm:
-    """Returns the `e2cnn.nn.InnerBatchNorm` that e2cnn's constructor gives, in linear time.
-
-    Args:
-        in_type: the field type, of representations that permit pointwise nonlinearities.
-        **options: what `InnerBatchNorm` takes besides it.
-
-    >>> from eq_aimet.adapters.e2cnn import enn, gspaces
-    >>> gspace = gspaces.Rot2dOnR2(4)
-    >>> build_batch_norm(enn.FieldType(gspace, 2 * [gspace.regular_repr])).indices_4
-    tensor([0, 8])
-    """
-    norm = InnerBatchNorm.__new__(InnerBatchNorm)
-    _construct(InnerBatchNorm)(norm, in_type, **options)
-    return norm
-
-
-@functools.cache
-def _construct(module: type) -> Callable[..., None]:
-    """Returns the constructor of e2cnn's `module` with our names for the two slow things that it calls.
-
-    The function's code stays e2cnn's, and so does its module's namespace: whoever calls `R2Conv` itself
-    gets plain e2cnn.
-    """
-    return rebind(
-        module.__init__,  # type: ignore[misc]
-        BlocksBasisExpansion=LazyBlocksBasisExpansion,
-        indexes_from_labels=_indexes_from_labels,
-    )
-
-
-def _indexes_from_labels(
-    in_type: FieldType, labels: list[Any]
-) -> dict[Any, tuple[bool, list[int], list[int]]]:
-    """e2cnn's function, which repeats the whole work for each field, run once where all labels are equal."""
-    if len(set(labels)) > 1:
-        return indexes_from_labels(in_type, labels)
-    return {labels[0]: (True, list(range(len(labels))), list(range(in_type.size)))}
 
 
 class ChannelwiseR2Conv(R2Conv):
@@ -142,7 +100,7 @@ class ChannelwiseR2Conv(R2Conv):
                 expected=f"regular fields of {gspace.name}",
                 remedy="Use R2Conv with groups=len(in_type) for other fields.",
             )
-        _construct(R2Conv)(
+        fast_constructor(R2Conv)(
             self,
             FieldType(gspace, [gspace.trivial_repr]),
             in_type,

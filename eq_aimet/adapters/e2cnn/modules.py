@@ -10,10 +10,12 @@ import torch
 from e2cnn import nn as enn
 
 from eq_aimet.adapters.e2cnn import layers, nonlinearities
+from eq_aimet.adapters.e2cnn.batch_norm import FieldBatchNorm
 from eq_aimet.adapters.e2cnn.blockwise import change_of_basis
 from eq_aimet.adapters.e2cnn.composites import COMPOSITES
 from eq_aimet.adapters.e2cnn.convolution import ChannelwiseR2Conv
 from eq_aimet.adapters.e2cnn.fields import field_sizes, tag_with_types
+from eq_aimet.adapters.e2cnn.grouped import GroupedR2Conv
 from eq_aimet.adapters.e2cnn.mask import CircularMask
 from eq_aimet.errors import ExportError
 from eq_aimet.symmetry.modules import GroupMaxPool, Mask, SelectChannels
@@ -121,11 +123,13 @@ def _induced_norm_pool(module: enn.InducedNormPool) -> torch.nn.Module:
 
 CONVERTERS: dict[type, Callable[[Any], torch.nn.Module]] = {
     enn.R2Conv: layers.convolution,
+    GroupedR2Conv: layers.convolution,
     ChannelwiseR2Conv: _channelwise_convolution,
     enn.R2ConvTransposed: layers.transposed_convolution,
     enn.R2Diffop: layers.convolution,
     enn.R2Upsampling: _upsampling,
     enn.InnerBatchNorm: layers.inner_batch_norm,
+    FieldBatchNorm: layers.inner_batch_norm,
     enn.NormBatchNorm: layers.norm_batch_norm,
     enn.InducedNormBatchNorm: layers.induced_norm_batch_norm,
     enn.GNormBatchNorm: layers.generic_batch_norm,
