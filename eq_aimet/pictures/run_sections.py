@@ -103,8 +103,9 @@ def range_section(
         names += [f"weights-{file_name}", f"ranges-{file_name}"]
     text = (
         "Batch norms are folded on both sides, so that the weights are those that get quantized. "
-        "Equalization moves scale from one layer to the next without changing the function. A rotation block "
-        "has one scale, so the channels within one may still differ."
+        "Equalization moves scale from one layer to the next without changing the function; a layer's ranges "
+        "may become less even where those of the next one gain by it. A rotation block has one scale, so the "
+        "channels within one may still differ."
     )
     return Section("Weight ranges before and after equalization", text, pictures=tuple(pictures)), tuple(
         names

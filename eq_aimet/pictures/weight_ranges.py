@@ -162,7 +162,7 @@ def _measure(name: str, layer: torch.nn.Module) -> LayerRanges:
         tuple(middle.tolist()),
         tuple(high.tolist()),
         tuple(largest.tolist()),
-        ranges=tuple(map(float, columns if is_transposed(layer) else rows)),
+        ranges=tuple((columns if is_transposed(layer) else rows).tolist()),
         blocks=None if blocks is None else blocks.blocks_out,
     )
 

@@ -111,6 +111,17 @@ def test_neighbouring_blocks_have_different_shades():
     assert has_colour(plot_layer_ranges(tagged, tagged), "#56B4E9")
 
 
+def test_weights_are_drawn_relative_to_the_largest_of_their_layer():
+    layer = torch.nn.Conv2d(1, 4, 3, bias=False)
+    (before,) = measure_weight_ranges(layer)
+    layer.weight.data *= 8
+    (after,) = measure_weight_ranges(layer)
+    bars = slice(120, 420)  # the rows of the upper half, below its heading
+    drawn = [pixels(plot_layer_ranges(found, found))[bars] for found in (before, after)]
+    assert (drawn[0] == drawn[1]).all()
+    assert has_colour(plot_layer_ranges(before, before), "#0072B2")
+
+
 def test_models_keep_their_colours_in_all_pictures():
     assert colours_of(["conventional", "equivariant"]) == {
         "conventional": "#D55E00",

@@ -88,10 +88,10 @@ def test_the_folder_holds_each_picture_and_the_page_holds_them_all(findings, tmp
 
 
 def test_the_table_says_what_a_turn_changes(tmp_path):
-    found = Stability((0.0, 45.0, 90.0, 135.0, 180.0), (1.0, 0.5, 0.9, 0.7, 0.8), (0.0,) * 5, images=1234)
+    found = Stability((0.0, 45.0, 90.0, 135.0, 180.0), (1.0, 0.9, 0.8, 0.95, 0.7), (0.0,) * 5, images=1234)
     page = write_run_report(tmp_path, RunFindings(stabilities={"a": {"FP32": found}}), title="x")
     text = page.read_text("utf-8")
-    assert "<td>80.0 %</td><td>50.0 %</td><td>50.0 % (45°)</td>" in text
+    assert "<td>70.0 %</td><td>90.0 %</td><td>70.0 % (180°)</td>" in text
     assert "1,234" in text
 
 

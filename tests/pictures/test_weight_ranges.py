@@ -59,11 +59,12 @@ def test_layers_say_their_kind_and_their_blocks():
         torch.nn.Conv2d(8, 4, 1),
         torch.nn.Linear(4, 2),
     )
+    tag_blocks(model[0], 1, (6, 2))
     tag_blocks(model[1], 4)
     found = measure_weight_ranges(model)
     assert [layer.kind for layer in found] == ["convolution", "depthwise", "grouped", "pointwise", "linear"]
     assert [layer.name for layer in found] == ["0", "1", "2", "4", "5"]
-    assert [layer.blocks for layer in found] == [None, (4, 4), None, None, None]
+    assert [layer.blocks for layer in found] == [(6, 2), (4, 4), None, None, None]
 
 
 def test_a_model_with_a_graph_is_gone_through_from_input_to_output():
@@ -78,10 +79,10 @@ def test_a_model_with_a_graph_is_gone_through_from_input_to_output():
 
     model = Backwards()
     assert [layer.name for layer in measure_weight_ranges(model)] == ["last", "first"]
-    assert [layer.name for layer in measure_weight_ranges(torch.fx.symbolic_trace(model))] == [
-        "first",
-        "last",
-    ]
+    traced = torch.fx.symbolic_trace(model)
+    traced.first = traced._modules.pop("first")  # now registered behind the last one
+    assert [name for name, _ in traced.named_children()] == ["last", "first"]
+    assert [layer.name for layer in measure_weight_ranges(traced)] == ["first", "last"]
 
 
 def test_json_has_all_figures():
