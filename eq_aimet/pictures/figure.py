@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from eq_aimet.errors import InvalidArgumentError
 
-__all__ = ["FAINT", "INK", "SHADES", "colours_of", "literal", "new_figure", "percent", "tidy", "to_png"]
+__all__ = [
+    "FAINT",
+    "INK",
+    "SHADES",
+    "colours_of",
+    "legend_below",
+    "literal",
+    "new_figure",
+    "percent",
+    "tidy",
+    "to_png",
+]
 
 # Okabe and Ito's colours, which the colour-blind can tell apart too.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -78,6 +89,21 @@ def colours_of(names: Iterable[str]) -> dict[str, str]:
     return dict(zip(listed, _COLOURS, strict=False))
 
 
+def legend_below(figure: Any, marks: Sequence[Any], names: Sequence[str]) -> None:
+    """Puts a legend below the figure, in place, in as many columns as have room beside each other."""
+    letters = max(len(name) for name in names) + 6  # with the mark
+    room = int(figure.get_figwidth() * 12)  # letters in a line
+    figure.legend(
+        marks,
+        names,
+        loc="outside lower center",
+        ncols=max(1, min(4, len(names), room // letters)),
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
+
+
 def to_png(figure: Any, title: str = "") -> bytes:
     """Returns the figure as the content of a PNG file, with the title above it."""
     if title:
@@ -99,4 +125,5 @@ def literal(text: str, letters: int = 40) -> str:
     """
     line = " ".join(text.split())
     short = line if len(line) <= letters else f"{line[: letters - 1]}…"
-    return short.replace("$", r"\$")
+    shown = f" {short}" if short.startswith("_") else short  # legends leave out what starts so
+    return shown.replace("$", r"\$")

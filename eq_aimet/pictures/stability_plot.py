@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.pictures.figure import INK, colours_of, literal, new_figure, percent, tidy, to_png
+from eq_aimet.pictures.figure import INK, colours_of, legend_below, literal, new_figure, percent, tidy, to_png
 
 if TYPE_CHECKING:
     from eq_aimet.pictures.stability import Stability
@@ -57,9 +57,7 @@ def plot_stability(stabilities: Mapping[str, Mapping[str, Stability]], *, title:
         tidy(axes, grid="y")
         _mark_turns(axes)
     handles, labels = agreement_axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=9
-    )
+    legend_below(figure, handles, labels)
     return to_png(figure, title)
 
 

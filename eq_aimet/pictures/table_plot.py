@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.pictures.figure import INK, colours_of, literal, new_figure, percent, tidy, to_png
+from eq_aimet.pictures.figure import INK, colours_of, legend_below, literal, new_figure, percent, tidy, to_png
 
 if TYPE_CHECKING:
     from eq_aimet.training.table import TableRow
@@ -67,9 +67,7 @@ def plot_table(rows: Sequence[TableRow], *, test_images: int | None = None, titl
             _mark(error_axes, max(error, _ZERO), place + offset, colour, filled)
     _finish(accuracy_axes, error_axes, [literal(name) for name in names], test_images)
     hollow, full = (_mark(accuracy_axes, math.nan, 0.0, INK, filled) for filled in (False, True))
-    figure.legend(
-        [hollow, full], ["FP32", "INT8"], loc="outside lower center", ncols=2, frameon=False, fontsize=9
-    )
+    legend_below(figure, [hollow, full], ["FP32", "INT8"])
     return to_png(figure, title)
 
 

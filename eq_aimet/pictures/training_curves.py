@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.pictures.figure import colours_of, literal, new_figure, percent, tidy, to_png
+from eq_aimet.pictures.figure import colours_of, legend_below, literal, new_figure, percent, tidy, to_png
 
 if TYPE_CHECKING:
     from eq_aimet.training.history import EpochRecord
@@ -59,9 +59,7 @@ def plot_training(histories: Mapping[str, Sequence[EpochRecord]], *, title: str 
         tidy(axes)
     # Below both, where it hides no curve.
     lines, names = accuracy_axes.get_legend_handles_labels()
-    figure.legend(
-        lines, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False, fontsize=9
-    )
+    legend_below(figure, lines, names)
     return to_png(figure, title)
 
 
