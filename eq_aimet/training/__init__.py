@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from eq_aimet.training.evaluation import measure_accuracy
     from eq_aimet.training.fit import best_weights, train_classifier
     from eq_aimet.training.history import EpochRecord
+    from eq_aimet.training.processes import is_first_process
     from eq_aimet.training.quiet import quiet_libraries
     from eq_aimet.training.results import ResultsFolder
     from eq_aimet.training.settings import Settings
@@ -37,6 +38,7 @@ __all__ = [
     "best_weights",
     "EpochRecord",
     "measure_accuracy",
+    "is_first_process",
     "DeviceFigures",
     "TableRow",
     "markdown_table",
@@ -56,6 +58,7 @@ _HOME = {
     "best_weights": "fit",
     "EpochRecord": "history",
     "measure_accuracy": "evaluation",
+    "is_first_process": "processes",
     "DeviceFigures": "device",
     "TableRow": "table",
     "markdown_table": "table",

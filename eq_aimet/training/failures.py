@@ -18,6 +18,7 @@ _KEPT = "The checkpoints of all finished epochs are whole; add --resume to go on
 
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid")
 _HAND_OVER = "torch.multiprocessing.reductions"  # where a worker's batch is fetched from its memory
+_DEAD_PROCESS = re.compile(r"gloo/transport|NCCL|nccl")
 # CUDA's own message, and that of torch's allocator for the CPU.
 _OUT_OF_MEMORY = re.compile(r"CUDA error: out of memory|DefaultCPUAllocator: (can't|not enough)")
 
@@ -47,6 +48,8 @@ def explained_failures(data: lightning.LightningDataModule) -> Iterator[None]:
             raise _out_of_memory(data) from error
         if _DEAD_WORKER.search(str(error)) or _amid_a_hand_over(error):
             raise _dead_worker(data, error) from error
+        if _DEAD_PROCESS.search(str(error)):
+            raise _dead_process(error) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise _failed_compilation(error) from error
         raise
@@ -73,22 +76,34 @@ def _amid_a_hand_over(error: Exception) -> bool:
 
 
 def _dead_worker(data: lightning.LightningDataModule, error: Exception) -> InvalidArgumentError:
-    reason = next(iter(str(error).splitlines()), type(error).__name__).strip().rstrip(".")
     return InvalidArgumentError(
         "--workers",
-        received=f"{getattr(data, 'workers', 'some')}, of which one died ({reason})",
+        received=f"{getattr(data, 'workers', 'some')}, of which one died ({_first_line(error)})",
         expected="workers that live as long as the training",
         remedy="The system may have ended it for want of memory or of shared memory (/dev/shm): "
         f"take fewer, or --workers 0. {_KEPT}",
     )
 
 
+def _dead_process(error: Exception) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "--devices",
+        received=f"several, and the connection to another process broke ({_first_line(error)})",
+        expected="processes that live as long as the training",
+        remedy=f"The other process may have said why above. {_KEPT}",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = (line.strip().rstrip(".") for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
 def _failed_compilation(error: Exception) -> InvalidArgumentError:
-    cause = str(getattr(error, "inner_exception", error))
-    reason = next((line for line in cause.splitlines() if line.strip()), type(error).__name__)
+    cause = getattr(error, "inner_exception", error)
     return InvalidArgumentError(
         "--compile",
-        received=f"a model that torch.compile fails on ({reason.strip().rstrip('.')})",
+        received=f"a model that torch.compile fails on ({_first_line(cause)})",
         expected="a model and a machine that torch.compile supports, with a C++ compiler",
         remedy="Leave it out to train without.",
     )

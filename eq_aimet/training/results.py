@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eq_aimet.data.atomic import data_error, whole_files
+from eq_aimet.training.processes import is_first_process
 
 __all__ = ["ResultsFolder"]
 
@@ -40,6 +41,8 @@ class ResultsFolder:
     ) -> ResultsFolder:
         """Returns the folder of a configuration, made where missing.
 
+        Of several processes of a training only the first looks and writes; the others get the path.
+
         Args:
             path: where the folder is or shall be.
             configuration: plain values, which `config.json` keeps.
@@ -50,6 +53,8 @@ class ResultsFolder:
                 same one without `resume`; or it can't be written to.
         """
         folder = cls(Path(path))
+        if not is_first_process():
+            return folder
         wanted = json.loads(json.dumps(configuration))
         if folder.path.exists() and not folder.path.is_dir():
             raise data_error(
@@ -98,10 +103,11 @@ class ResultsFolder:
         return target
 
     def subfolder(self, name: str) -> ResultsFolder:
-        """Returns a folder within this one, made where missing."""
+        """Returns a folder within this one, made where missing, by the first process of a training."""
         path = self.path / name
         try:
-            path.mkdir(exist_ok=True)
+            if is_first_process():
+                path.mkdir(exist_ok=True)
         except OSError as error:
             raise data_error(
                 path,

@@ -1,6 +1,7 @@
 """Two processes, started as torchrun starts them, train one model."""
 
 import os
+import signal
 import socket
 from dataclasses import asdict
 
@@ -9,6 +10,7 @@ import torch
 from tiny_training import assert_equal, classifier, join_process, saved_result, start_process
 
 from eq_aimet.data import write_synthetic_pcam
+from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.training import PatchDataModule, best_weights, train_classifier
 
 EPOCHS = 2
@@ -49,16 +51,16 @@ def new_classifier():
     return trained
 
 
-def train_as_one_of_two(data_folder, folder, port, rank, epochs):
+def train_as_one_of_two(data_folder, folder, port, rank, trained_now):
     os.environ.update(environment(port, rank))
     torch.set_num_threads(1)
     trained = new_classifier()
     data = PatchDataModule(data_folder, batch_size=4, crop=33, seed=1)
     reported = []
     history = train_classifier(
-        trained, data, folder, epochs=epochs, devices=2, progress=False, on_epoch=reported.append
+        trained, data, folder, epochs=EPOCHS, devices=2, progress=False, on_epoch=reported.append
     )
-    assert len(reported) == (0 if rank else epochs)
+    assert len(reported) == (0 if rank else trained_now)
     assert len(data.test_dataloader().dataset) == len(list(data.test_dataloader().sampler)) == 4
     seen = {"training": trained.model.seen[True], "evaluation": trained.model.seen[False]}
     saved = (trained.model.state_dict(), [asdict(record) for record in history])
@@ -76,14 +78,17 @@ def data_folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained_by_two(data_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "two"
+    assert run_by_two(train_as_one_of_two, data_folder, folder, EPOCHS) == [0, 0]
+    return folder
+
+
+def run_by_two(target, data_folder, folder, *arguments):
+    """Returns the exit codes of two processes of one training."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    processes = [
-        start_process(train_as_one_of_two, data_folder, folder, port, rank, EPOCHS) for rank in (0, 1)
-    ]
-    assert [join_process(process) for process in processes] == [0, 0]
-    return folder
+    processes = [start_process(target, data_folder, folder, port, rank, *arguments) for rank in (0, 1)]
+    return [join_process(process) for process in processes]
 
 
 def brightness(dataset):
@@ -120,6 +125,38 @@ def test_no_training_image_is_read_twice_in_an_epoch(trained_by_two, data_folder
         found = [round(value, 6) for share in shares for value in share[8 * epoch : 8 * epoch + 8]]
         assert len(set(found)) == 16
         assert set(found) <= set(expected)
+
+
+def train_until_the_other_dies(data_folder, folder, port, rank):
+    os.environ.update(environment(port, rank))
+    torch.set_num_threads(1)
+    trained = new_classifier()
+    step = trained.training_step
+
+    def dying_step(batch, batch_idx):
+        if (rank, trained.current_epoch) == (1, 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(batch, batch_idx)
+
+    trained.training_step = dying_step
+    data = PatchDataModule(data_folder, batch_size=4, crop=33, seed=1)
+    with pytest.raises(
+        InvalidArgumentError,
+        match=r"`--devices`: received several, and the connection to another process broke .* --resume",
+    ):
+        train_classifier(trained, data, folder, epochs=EPOCHS, devices=2, progress=False)
+
+
+def test_a_process_that_is_killed_is_said_and_resumed_from(trained_by_two, data_folder, tmp_path):
+    folder = tmp_path / "two"
+    assert run_by_two(train_until_the_other_dies, data_folder, folder) == [0, -signal.SIGKILL]
+    assert [path.name for path in sorted(folder.iterdir())] == ["best.ckpt", "last.ckpt"]
+    assert run_by_two(train_as_one_of_two, data_folder, folder, 1) == [0, 0]
+    (weights, history), (whole_weights, whole_history) = (
+        saved_result(f"{run}.0.result") for run in (folder, trained_by_two)
+    )
+    assert_equal(weights, whole_weights)
+    assert history == whole_history
 
 
 def test_each_validation_image_counts_once(trained_by_two, data_folder):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from eq_aimet.errors import DataError
-from eq_aimet.training import ResultsFolder
+from eq_aimet.training import ResultsFolder, is_first_process
 
 
 def full_disk(path, content):
@@ -73,3 +73,24 @@ def test_numbers_that_json_does_not_have_become_null(tmp_path):
         "ratio": None,
         "deep": [{"error": None}, [1.5, True]],
     }
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [
+        ({}, True),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"RANK": "4", "LOCAL_RANK": "0"}, False),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"SLURM_PROCID": "3"}, False),
+    ],
+)
+def test_only_the_first_process_makes_the_folder(tmp_path, monkeypatch, environment, first):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() == first
+    folder = ResultsFolder.open(tmp_path / "run", {"seed": 0})
+    assert folder.subfolder("model").path == tmp_path / "run" / "model"
+    assert (tmp_path / "run").exists() == first
