@@ -6,9 +6,11 @@ Deep Learning", arXiv 2004.09691. A second table has what the exported files do 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
+
+from eq_aimet.errors import DataError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,6 +75,25 @@ class TableRow:
     def to_dict(self) -> dict[str, Any]:
         """Returns the row as plain values for JSON, with what follows from them."""
         return {**asdict(self), "drop": self.drop, "device": self.device.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TableRow:
+        """Returns the row of what `to_dict` returned.
+
+        Raises:
+            DataError: a value is missing.
+        """
+        from eq_aimet.training.device import DeviceFigures
+
+        try:
+            own = {field.name: values[field.name] for field in fields(cls)}
+            figures = {field.name: values["device"][field.name] for field in fields(DeviceFigures)}
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"a row of `table.json`: received no {error}; expected all that a run writes. "
+                "Remove the file to measure again."
+            ) from error
+        return cls(**{**own, "device": DeviceFigures(**{**figures, "turns": tuple(figures["turns"])})})
 
 
 def markdown_table(rows: Sequence[TableRow]) -> str:

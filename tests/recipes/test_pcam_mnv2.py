@@ -1,5 +1,4 @@
 import copy
-import errno
 import importlib.util
 import json
 import os
@@ -7,7 +6,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -18,16 +16,21 @@ import typer
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-import eq_aimet
 from eq_aimet import export_model
 from eq_aimet.data import PCamDataset, write_synthetic_pcam
-from eq_aimet.errors import DataError
 from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
-from eq_aimet.training import ResultsFolder, best_weights, measure_accuracy
+from eq_aimet.training import best_weights, measure_accuracy
 from eq_aimet.training.checkpoints import read_checkpoint
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "pcam_mnv2.py"
 CROP, GROUP, WIDTH = 33, 4, 0.25
+PICTURES = (
+    "training",
+    "table",
+    "stability",
+    "examples",
+    *(f"{kind}-{model}" for kind in ("ranges", "weights") for model in ("conventional", "equivariant")),
+)
 OPTIONS = (
     f"--crop {CROP} --group {GROUP} --width {WIDTH} --epochs 3 --batch-size 8 --calibration-images 16 "
     "--train-images 32 --valid-images 16 --test-images 24"
@@ -108,11 +111,13 @@ def test_the_results_are_complete(finished):
         "config.json",
         "table.md",
         "table.json",
-        "training.png",
+        "report.html",
+        *(f"pictures/{name}.png" for name in PICTURES),
         "equivariant/equalization.txt",
         "equivariant/equalization.json",
     }
-    assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
+    for name in PICTURES:
+        assert (folder / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "equivariant" / "equalization.json").read_text())
     assert "sink" in (folder / "equivariant" / "equalization.txt").read_text()
     assert errors == ""  # no library's noise
@@ -316,16 +321,16 @@ def test_bad_options_are_one_clear_line_before_anything_is_written(app, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_while_verifying_is_one_clear_line(recipe, tmp_path, monkeypatch):
-    def verify(*arguments, **options):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(eq_aimet, "export_onnx", lambda *arguments, **options: None)
-    monkeypatch.setattr(eq_aimet, "verify_onnx", verify)
-    sim = SimpleNamespace(model=torch.nn.Identity())
-    with pytest.raises(DataError, match=r"could not be verified \(.*No space left.*\)\. Free some") as caught:
-        recipe.deploy(sim, torch.rand(1, 3, CROP, CROP), ResultsFolder(tmp_path))
-    assert "\n" not in str(caught.value)
+def test_the_report_stands_alone_and_has_all_pictures(finished):
+    folder, output, _ = finished
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(PICTURES)
+    assert "http:" not in page
+    assert "https:" not in page
+    for name, row in rows_of(folder).items():
+        assert name in page
+        assert f"{row['parameters']:,}" in page
+    assert str(folder / "report.html") in output.replace("\n", "")
 
 
 def test_an_unknown_option_is_typers_error(app):
