@@ -47,7 +47,7 @@ def invoke(recipe, *options):
 
 def test_tables_are_what_was_measured_and_are_put_into_the_page(recipe, data, tmp_path, monkeypatch):
     page = tmp_path / "results.md"
-    page.write_text("# Results\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n")
+    page.write_text("# Results\n<!-- measured: begin -->\nprevious table\n<!-- measured: end -->\nafter\n")
     monkeypatch.setattr(recipe, "PAGE", page)
     options = ["--data", data, "--results", tmp_path / "runs", "--only", "tissue", "--seeds", 2]
     result = invoke(recipe, *options)
@@ -76,7 +76,7 @@ def test_tables_are_what_was_measured_and_are_put_into_the_page(recipe, data, tm
     assert line in written
     assert written.startswith("# Results\n")
     assert written.endswith("after\n")
-    assert "old" not in written
+    assert "previous table" not in written
     assert str(tmp_path) not in written
 
 
