@@ -6,7 +6,7 @@ alike, both equalized and simulated in INT8 by AIMET, and exported as the ONNX f
 
     $ pip install "eq_aimet[recipes]"
     $ python recipes/pcam_mnv2.py                     # synthetic tissue; about 4 minutes on 2 CPU cores
-    $ python recipes/pcam_mnv2.py --data ~/pcam       # the real set, from https://github.com/basveeling/pcam
+    $ python recipes/pcam_mnv2.py --data pcam --download     # PCam itself, fetched where it is missing
     $ python recipes/pcam_mnv2.py --resume            # goes on after Ctrl-C, at the epoch in progress
     $ python recipes/pcam_mnv2.py --data ~/pcam --width 1 --epochs 100 --batch-size 64 --device cuda
 
@@ -61,6 +61,9 @@ def main(
     data: Annotated[
         Path | None, typer.Option(help="Folder of PCam's HDF5 files. Left out, synthetic tissue is used.")
     ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch PCam, 8 GB, into the folder of --data first.")
+    ] = False,
     train_images: Annotated[
         int | None,
         typer.Option(help=f"Training images; left out, all ({DEFAULT_IMAGES[0]} of the synthetic)."),
@@ -102,6 +105,9 @@ def main(
         int, typer.Option(help="Of initial weights, order and augmentation; the data stay the same.")
     ] = Settings.seed,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = Settings.device,
+    devices: Annotated[int, typer.Option(help="GPUs of each machine that train together.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines that train together.")] = 1,
+    compile: Annotated[bool, typer.Option("--compile", help="Train through torch.compile.")] = False,
     precision: Annotated[
         str, typer.Option(help="Bits of the training's arithmetic: 32, bf16 or 16.")
     ] = Settings.precision,
@@ -152,8 +158,13 @@ def main(
             seed=seed,
             architecture=architecture,
             reflections=reflections,
+            devices=devices,
+            nodes=nodes,
+            compile=compile,
         )
         check_network(settings)  # refuses what no network can be
+        if download:
+            fetch(data)
         if data is not None:
             settings = count_images(settings, given)
         run(settings, results, workers=workers, resume=resume)
@@ -168,6 +179,20 @@ def main(
         raise typer.Exit(130) from None
 
 
+def fetch(folder: Path | None) -> None:
+    """Fetches PCam into the folder; what is there already and whole is kept."""
+    from eq_aimet.data import download_pcam
+
+    if folder is None:
+        raise InvalidArgumentError(
+            "--download",
+            received="no --data",
+            expected="the folder to put PCam's files into",
+            remedy="Add --data pcam, for instance.",
+        )
+    download_pcam(folder, on_notice=say)
+
+
 def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = False) -> list[TableRow]:
     """Does the whole experiment and returns the tables' rows: data, training, INT8, ONNX, tables, report."""
     # What is slow to import comes after what can be refused, so that a mistake shows at once.
@@ -178,6 +203,7 @@ def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = F
         from eq_aimet.experiments import CLASS_NAMES, open_data, quantize_and_measure
         from eq_aimet.pictures import RunFindings, write_run_report
         from eq_aimet.training import (
+            is_first_process,
             markdown_device_table,
             markdown_table,
             terminal_device_table,
@@ -189,12 +215,17 @@ def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = F
     say(f"[bold]data[/]     {escape(settings.data)}: {counts}")
     say(f"[bold]results[/]  {escape(str(folder.path))}")
 
-    # Each network: trained, exported, equalized, simulated in INT8, deployed and measured.
-    histories, found = {}, {}
+    models, histories, found = {}, {}, {}
     for name in settings.models:
-        own_folder = folder.subfolder(name)
-        model, histories[name] = train(name, settings, data, own_folder)
-        found[name] = quantize_and_measure(name, model, settings, data, own_folder, status=console.status)
+        models[name], histories[name] = train(name, settings, data, folder.subfolder(name))
+    if not is_first_process():  # of several GPUs; the others' work is done
+        return []
+
+    # Each network: exported, equalized, simulated in INT8, deployed and measured.
+    for name, model in models.items():
+        found[name] = quantize_and_measure(
+            name, model, settings, data, folder.subfolder(name), status=console.status
+        )
         show(found[name].row)
 
     rows = [findings.row for findings in found.values()]
@@ -241,7 +272,13 @@ def train(
 
     say(f"\n[bold]{name}[/]  loss and accuracy:")
     model, history = train_network(
-        name, settings, data, folder, on_epoch=show_epoch, progress=console.is_terminal
+        name,
+        settings,
+        data,
+        folder,
+        on_epoch=show_epoch,
+        on_notice=lambda notice: say(f"  [yellow]{escape(notice)}[/]"),
+        progress=console.is_terminal,
     )
     best = min(history, key=lambda record: record.valid_loss)
     say(f"  the weights of epoch {best.epoch} are kept: validation loss {best.valid_loss:.3f}")
@@ -251,7 +288,7 @@ def train(
 def show(row: TableRow) -> None:
     """Prints what is known of a network before the tables are."""
     sizes = (f"{size / 1e3:,.0f} KB" for size in (row.device.fp32_bytes, row.device.int8_bytes))
-    say(f"  {row.parameters:,} parameters")
+    say(f"\n[bold]{row.model}[/]  {row.parameters:,} parameters")
     say(f"  test accuracy  FP32 {row.fp32_accuracy:.1%}  INT8 {row.int8_accuracy:.1%}")
     say("  ONNX file      FP32 {}  INT8 {}".format(*sizes))
 

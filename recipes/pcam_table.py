@@ -4,7 +4,7 @@ Conventional MobileNetV2, and equivariant with C4 and C8 and both kinds of depth
 (Veeling et al., "Rotation Equivariant CNNs for Digital Pathology", 2018, arXiv 1806.03962), after table 1 of
 arXiv 2004.09691.
 
-    $ python recipes/pcam_table.py --data ~/pcam --width 1 --crop 95 --epochs 100 --device cuda
+    $ python recipes/pcam_table.py --data ~/pcam --download --width 1 --crop 95 --epochs 100 --device cuda
 
 Run it again after an interruption: it goes on in the epoch in progress, and what is finished with the same
 settings is read, not trained again. Each network has a folder of its own under `results/`, as
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pcam_mnv2 import DEFAULT_IMAGES, NOTES, console, run, say
+from pcam_mnv2 import DEFAULT_IMAGES, NOTES, console, fetch, run, say
 from rich.markup import escape
 
 from eq_aimet.errors import EqAimetError
@@ -44,6 +44,9 @@ def main(
     data: Annotated[
         Path | None, typer.Option(help="Folder of PCam's HDF5 files. Left out, synthetic tissue is used.")
     ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch PCam, 8 GB, into the folder of --data first.")
+    ] = False,
     train_images: Annotated[int | None, typer.Option(help="Training images; left out, all.")] = None,
     valid_images: Annotated[int | None, typer.Option(help="Validation images; left out, all.")] = None,
     test_images: Annotated[int | None, typer.Option(help="Test images; left out, all.")] = None,
@@ -62,6 +65,8 @@ def main(
     ] = DEFAULT.calibration_images,
     seed: Annotated[int, typer.Option(help="Of initial weights, order and augmentation.")] = DEFAULT.seed,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = DEFAULT.device,
+    devices: Annotated[int, typer.Option(help="GPUs of each machine that train together.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines that train together.")] = 1,
     precision: Annotated[str, typer.Option(help="32, bf16 or 16.")] = DEFAULT.precision,
     workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,
     results: Annotated[Path, typer.Option(help="Folder under which the runs' folders are made.")] = Path(
@@ -86,11 +91,15 @@ def main(
             calibration_images=calibration_images,
             seed=seed,
             device=device,
+            devices=devices,
+            nodes=nodes,
             precision=precision,
         )
         runs = [replace(shared, **network) for network in NETWORKS]
         for settings in runs:
             check_network(settings)
+        if download:
+            fetch(data)
         if data is not None:
             runs = [count_images(settings, given) for settings in runs]
         make_table(runs, results, workers=workers)
@@ -113,8 +122,13 @@ def make_table(runs: list[Settings], results: Path, *, workers: int) -> None:
             say(f"[bold]{escape(settings.title)}[/]  is finished: {escape(str(finished.parent))}")
         else:
             say(f"\n[bold]{escape(settings.title)}[/]")
-            (row,) = run(settings, results, workers=workers, resume=True)
+            found = run(settings, results, workers=workers, resume=True)
+            if not found:  # not the first of several processes
+                continue
+            (row,) = found
         rows.append(replace(row, model=settings.title))
+    if not rows:
+        return
 
     from eq_aimet.pictures import RunFindings, write_run_report
     from eq_aimet.training import (

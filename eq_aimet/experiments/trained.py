@@ -23,6 +23,7 @@ def train_network(
     folder: ResultsFolder,
     *,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
     progress: bool = False,
 ) -> tuple[torch.nn.Module, tuple[EpochRecord, ...]]:
     """Returns the network with the weights of the lowest validation loss, and the record of each epoch.
@@ -35,10 +36,12 @@ def train_network(
         data: its data.
         folder: the network's own.
         on_epoch: called with the record of each epoch that is trained now.
+        on_notice: called with a line about each checkpoint that could not be used.
         progress: whether to show a progress bar.
 
     Raises:
-        DataError: a checkpoint is damaged or can't be written.
+        InvalidArgumentError: the settings and this machine don't go together; see `train_classifier`.
+        DataError: no checkpoint is usable, or one can't be written.
     """
     torch.manual_seed(settings.seed)  # the initial weights
     with quiet_libraries():
@@ -54,8 +57,12 @@ def train_network(
         folder.path,
         epochs=settings.epochs,
         device=settings.device,
+        devices=settings.devices,
+        nodes=settings.nodes,
         precision=settings.precision,
+        compile=settings.compile,
         on_epoch=on_epoch,
+        on_notice=on_notice,
         progress=progress,
     )
     model.load_state_dict(best_weights(folder.path))

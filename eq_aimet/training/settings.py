@@ -28,6 +28,8 @@ _COUNTS = (
     "valid_images",
     "test_images",
     "calibration_images",
+    "devices",
+    "nodes",
 )
 
 
@@ -60,6 +62,9 @@ class Settings:
         dataset: "pcam", the layout of the files in `data`, or "rotated-mnist", the archive of digits in it.
         architecture: "mobilenet" or "densenet".
         reflections: whether DenseNet's group has reflections, too.
+        devices: how many GPUs, or processes on a CPU, train together on each node.
+        nodes: how many machines train together.
+        compile: whether to train through `torch.compile`.
 
     Raises:
         InvalidArgumentError: a setting is not possible.
@@ -96,6 +101,9 @@ class Settings:
     dataset: str = "pcam"
     architecture: str = "mobilenet"
     reflections: bool = False
+    devices: int = 1
+    nodes: int = 1
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -176,6 +184,10 @@ class Settings:
             parts.append(self.device)
         if self.precision != "32":
             parts.append(self.precision if self.precision == "bf16" else f"fp{self.precision}")
+        if (self.devices, self.nodes) != (1, 1):
+            parts.append(f"{self.nodes}x{self.devices}")
+        if self.compile:
+            parts.append("compiled")
         return "_".join(parts)
 
     def to_dict(self) -> dict[str, Any]:

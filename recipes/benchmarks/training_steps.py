@@ -19,11 +19,16 @@ import torch
 __all__ = ["Setting", "Times", "measure_memory", "measure_profile", "measure_times", "network_names"]
 
 CONVENTIONAL = "conventional"
+MINIMAL_ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained, and where: `variants` are eager, bf16, channels-last and compiled, joined by "+"."""
+    """What is trained, where and how often.
+
+    `variants` are eager, bf16, channels-last and compiled, joined by "+"; after `limit` seconds a measurement
+    ends at its next round, though not before the fifth.
+    """
 
     width: float
     crop: int
@@ -33,6 +38,7 @@ class Setting:
     groups: tuple[int, ...]
     device: str = "cpu"
     variants: tuple[str, ...] = ("eager",)
+    limit: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,10 @@ def measure_times(setting: Setting) -> dict[str, dict[str, Times]]:
     for step in steps.values():
         step()
         step()
-    for _ in range(setting.rounds):
+    begin = time.perf_counter()
+    for count in range(setting.rounds):
+        if count >= MINIMAL_ROUNDS and time.perf_counter() - begin > setting.limit:
+            break
         for key, step in steps.items():
             started = clock()
             step()
