@@ -12,9 +12,10 @@ from pathlib import Path
 from eq_aimet.data.layout import SPLITS, file_name
 from eq_aimet.data.remote import RemoteFile, fetch_files
 
-__all__ = ["PCAM_FILES", "PCAM_PAGE", "download_pcam"]
+__all__ = ["PCAM_FILES", "PCAM_PAGE", "PCAM_URL", "download_pcam"]
 
 PCAM_PAGE = "https://zenodo.org/records/2546921"
+PCAM_URL = f"{PCAM_PAGE}/files"
 
 _logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def download_pcam(
     folder: str | Path,
     *,
     progress: bool = True,
-    base_url: str = f"{PCAM_PAGE}/files",
+    base_url: str = PCAM_URL,
     on_notice: Callable[[str], None] | None = None,
 ) -> Path:
     """Returns the folder once it holds PatchCamelyon's six gzipped files, 8.0 GB, each checked.

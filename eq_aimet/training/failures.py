@@ -41,7 +41,7 @@ def explained_failures(data: lightning.LightningDataModule) -> Iterator[None]:
         if str(error).startswith("Caught "):
             raise DataError(str(error).rstrip().rpartition("DataError: ")[2]) from error
         raise
-    except torch.cuda.OutOfMemoryError as error:
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
         raise _out_of_memory(data) from error
     except Exception as error:
         if _OUT_OF_MEMORY.search(str(error)):

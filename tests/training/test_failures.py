@@ -84,6 +84,7 @@ def test_a_damaged_file_that_a_worker_meets(tmp_path):
     "error",
     [
         torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        MemoryError("Unable to allocate 2.00 GiB for an array"),
         RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"),
     ],
