@@ -12,6 +12,7 @@ from eq_aimet.registration import register_with_aimet
 
 if TYPE_CHECKING:
     from eq_aimet.aimet.cross_layer_equalization import equalize_equivariant
+    from eq_aimet.aimet.data_free import calibrate_without_data
     from eq_aimet.aimet.hooks import equivariant_hooks
     from eq_aimet.aimet.onnx_export import export_onnx
     from eq_aimet.aimet.onnx_verification import verify_onnx
@@ -30,6 +31,7 @@ __all__ = [
     "export_model",
     "equalize_equivariant",
     "equivariant_hooks",
+    "calibrate_without_data",
     "tie_encodings",
     "make_portable",
     "export_onnx",
@@ -53,6 +55,7 @@ _HOME = {
     "export_model": "eq_aimet.export",
     "equalize_equivariant": "eq_aimet.aimet.cross_layer_equalization",
     "equivariant_hooks": "eq_aimet.aimet.hooks",
+    "calibrate_without_data": "eq_aimet.aimet.data_free",
     "tie_encodings": "eq_aimet.aimet.quantsim",
     "make_portable": "eq_aimet.aimet.portable",
     "export_onnx": "eq_aimet.aimet.onnx_export",

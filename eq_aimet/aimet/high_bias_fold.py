@@ -16,6 +16,7 @@ import torch
 from aimet_torch.cross_layer_equalization import PythonHbfImpl
 
 from eq_aimet.aimet.block_scaling import Convolution
+from eq_aimet.aimet.statistics import shift_statistics
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry import LayerBlocks, block_ranges, is_transposed, join_blocks, weight_orbits
@@ -163,6 +164,7 @@ def fold_pair(pair: Any, norm: Any, mode: HighBiasFoldMode, *, norm_follows: boo
     with torch.no_grad():
         source.bias.copy_(source.bias.detach().cpu() - torch.from_numpy(absorbed))
         sink.bias.copy_(sink.bias.detach().cpu() + correction)
+    shift_statistics(source, absorbed)
     channels = int(np.count_nonzero(absorbed))
     if channels == 0:
         return Absorption(source, sink, reason="no bias exceeds three standard deviations")

@@ -29,6 +29,14 @@ from eq_aimet.aimet.recording import Fold, Recorder, ScaledSet, output_ranges
 from eq_aimet.aimet.region_scaling import scale_regions
 from eq_aimet.aimet.regions import find_joints
 from eq_aimet.aimet.safety import output_modules, unsafe_cls_sets, unsafe_layers
+from eq_aimet.aimet.statistics import (
+    forget_outdated,
+    note_weights,
+    output_statistics,
+    record_statistics,
+    scale_statistics,
+    shift_statistics,
+)
 from eq_aimet.plugins import layer_blocks, plugin_manager
 from eq_aimet.symmetry import is_layer
 
@@ -176,7 +184,9 @@ def _install_patches() -> None:
         (cle.CrossLayerScaling, "scale_model", _scaling_model),
         (cle.CrossLayerScaling, "scale_cls_sets", _scaling_sets),
         (cle.HighBiasFold, "bias_fold", _folding_bias),
+        (cle.PythonHbfImpl, "bias_fold", _folding_pair),
         (BatchNormFold, "_fold_given_batch_norms", _folding_norms),
+        (BatchNormFold, "convert_batchnorm_parameters", _converting_norm),
     ):
         _undos.append(_patch(owner, name, patch(getattr(owner, name))))
 
@@ -213,6 +223,8 @@ def _searching(original: Callable[..., Any]) -> Any:
 def _scaling_sets(original: Callable[..., Any]) -> Any:
     def scale_cls_sets(self: Any, cls_sets: list[ClsSet]) -> list[Any]:
         recorder = _recorder()
+        layers = _runs[-1].layers if _runs else tuple(layer for cls_set in cls_sets for layer in cls_set)
+        forget_outdated(layers)
         if _runs:
             # AIMET goes on with this very list, so it is changed in place.
             dropped = _change_cls_sets(_runs[-1], cls_sets)
@@ -224,14 +236,17 @@ def _scaling_sets(original: Callable[..., Any]) -> Any:
                 # First, so that AIMET's sets are left with equal ranges.
                 _scale_regions(_runs[-1], [*cls_sets, *(cls_set for cls_set, _ in dropped)])
         all_scales = original(self, cls_sets)
-        if recorder is not None:
-            for cls_set, scales in zip(cls_sets, all_scales, strict=True):
-                joints = scales if isinstance(scales, tuple) else (scales,)
+        for cls_set, scales in zip(cls_sets, all_scales, strict=True):
+            joints = scales if isinstance(scales, tuple) else (scales,)
+            for layer, divisors in zip(cls_set, joints, strict=False):
+                scale_statistics(layer, divisors)
+            if recorder is not None:
                 recorder.scaled.append(
                     ScaledSet(
                         cls_set, cls_set_blocks(cls_set), tuple(torch.from_numpy(joint) for joint in joints)
                     )
                 )
+        note_weights(layers)
         return all_scales
 
     return scale_cls_sets
@@ -271,6 +286,11 @@ def _folding_norms(original: Callable[..., Any]) -> Any:
         original(model, conv_bn_pairs, bn_conv_pairs)
         for layer in tied:
             tie_bias(layer)
+        left = set(model.modules())  # AIMET leaves a norm where it is that it can't fold
+        for layer, norm in conv_bn_pairs:
+            if norm not in left:
+                record_statistics(layer, output_statistics(norm))
+        note_weights(layer for _, layer in bn_conv_pairs)
         _norms_before.difference_update(norm for _, norm in conv_bn_pairs)
         _norms_before.update(norm for norm, _ in bn_conv_pairs)
         recorder = _recorder()
@@ -279,6 +299,26 @@ def _folding_norms(original: Callable[..., Any]) -> Any:
             recorder.folds += [Fold(layer, norm, follows=False) for norm, layer in bn_conv_pairs]
 
     return classmethod(_fold_given_batch_norms)
+
+
+def _converting_norm(original: Callable[..., Any]) -> Any:
+    def convert_batchnorm_parameters(model: torch.nn.Module, bn: torch.nn.Module) -> None:
+        # What its γ and β said is lost once AIMET has written the running statistics into them.
+        former = output_statistics(bn)
+        original(model, bn)
+        if former is not None:
+            record_statistics(bn, former)
+
+    return staticmethod(convert_batchnorm_parameters)
+
+
+def _folding_pair(original: Callable[..., Any]) -> Any:
+    def bias_fold(self: Any, cls_pair_info: Any, bn_layers: dict[torch.nn.Module, torch.nn.Module]) -> None:
+        before = cls_pair_info.layer1.bias.detach().clone()
+        original(self, cls_pair_info, bn_layers)
+        shift_statistics(cls_pair_info.layer1, (before - cls_pair_info.layer1.bias.detach()).cpu())
+
+    return bias_fold
 
 
 def _folding_bias(original: Callable[..., Any]) -> Any:

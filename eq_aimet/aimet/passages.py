@@ -33,9 +33,11 @@ class Threshold:
 
     Attributes:
         bias: The tensor itself, which is scaled in place.
+        norm: The batch norm whose β it is, if it is one's.
     """
 
     bias: torch.Tensor
+    norm: torch.nn.Module | None = None
 
 
 @dataclass
@@ -72,10 +74,10 @@ class Variables:
         self.join(ids, np.repeat(firsts, blocks))
         return firsts
 
-    def shift(self, bias: torch.Tensor | None, ids: Ids) -> bool:
+    def shift(self, bias: torch.Tensor | None, ids: Ids, norm: torch.nn.Module | None = None) -> bool:
         """Let a bias scale along; return whether it can, which it can't for several places at once."""
         if bias is not None and id(bias) not in self.shared:
-            self.thresholds.append((Threshold(bias), ids))
+            self.thresholds.append((Threshold(bias, norm), ids))
         return bias is None or id(bias) not in self.shared
 
     def fix(self, ids: Ids, reason: str) -> None:
@@ -158,7 +160,7 @@ def _batch_norm(variables: Variables, operation: Any, ids: Ids) -> Ids | str | N
     blocks = layer_blocks(module)
     if blocks is not None:
         variables.join_blocks(ids, blocks.blocks_out)
-    shifted = [variables.shift(bias, ids) for bias in (module.running_mean, module.bias)]
+    shifted = [variables.shift(module.running_mean, ids), variables.shift(module.bias, ids, norm=module)]
     return ids if all(shifted) else _SHARED.format(type(module).__name__)
 
 

@@ -18,6 +18,7 @@ from aimet_torch.quantization.affine import AffineQuantizerBase, GroupedBlockQua
 from aimet_torch.quantization.base import QuantizerBase
 from aimet_torch.quantsim import QuantizationSimModel
 
+from eq_aimet.aimet.readiness import check_simulation
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry.blocks import LayerBlocks, channel_counts, is_transposed
@@ -99,13 +100,7 @@ def tie_encodings(sim: QuantizationSimModel) -> TyingReport:
         >>> print(tie_encodings(sim))
         0.weight: 8 encodings became 2
     """
-    if not isinstance(sim, QuantizationSimModel):
-        raise InvalidArgumentError(
-            "sim",
-            received=f"a {type(sim).__name__}",
-            expected="AIMET's QuantizationSimModel",
-            remedy="Build it with `QuantizationSimModel(model, dummy_input=x)`; don't pass its `.model`.",
-        )
+    check_simulation(sim)
     tied: list[TiedEncoding] = []
     writes: list[_Write] = []
     untouched: list[tuple[str, str]] = []

@@ -17,6 +17,7 @@ from eq_aimet.symmetry.orbits import orbit_spreads, weight_orbits
 
 __all__ = [
     "check_encodings",
+    "check_simulation",
     "check_symmetric",
     "check_tied",
     "checked_input",
@@ -25,11 +26,11 @@ __all__ = [
 ]
 
 
-def check_encodings(sim: Any) -> None:
-    """Check that `sim` is AIMET's and has its encodings.
+def check_simulation(sim: Any) -> None:
+    """Check that `sim` is AIMET's.
 
     Raises:
-        InvalidArgumentError: If it isn't, or a quantizer has no encoding yet.
+        InvalidArgumentError: If it isn't.
     """
     if not isinstance(sim, QuantizationSimModel):
         raise InvalidArgumentError(
@@ -38,6 +39,15 @@ def check_encodings(sim: Any) -> None:
             expected="AIMET's QuantizationSimModel",
             remedy="Build it with `QuantizationSimModel(model, dummy_input=x)`; don't pass its `.model`.",
         )
+
+
+def check_encodings(sim: Any) -> None:
+    """Check that `sim` is AIMET's and has its encodings.
+
+    Raises:
+        InvalidArgumentError: If it isn't, or a quantizer has no encoding yet.
+    """
+    check_simulation(sim)
     for name, module in sim.model.named_modules():
         if isinstance(module, QuantizerBase) and not module.is_initialized():
             raise InvalidArgumentError(

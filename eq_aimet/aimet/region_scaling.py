@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from eq_aimet.aimet.regions import Joint, Joints
+from eq_aimet.aimet.statistics import scale_statistics
 from eq_aimet.symmetry import channel_ranges, is_transposed, pair_scales, scale_channels
 from eq_aimet.symmetry.scaling import FloatArray
 
@@ -53,9 +54,13 @@ def scale_regions(joints: Joints) -> list[ScaledRegion]:
     inputs = {joint.layer: scales[joint.scales] for joint in sinks}
     for layer in dict.fromkeys([*outputs, *inputs]):
         _scale_layer(layer, outputs.get(layer), inputs.get(layer))
+    for joint in sources:
+        scale_statistics(joint.layer, scales[joint.scales])
     with torch.no_grad():
         for joint in joints.thresholds:
             joint.layer.bias.div_(torch.from_numpy(scales[joint.scales]).to(joint.layer.bias))
+            if joint.layer.norm is not None:
+                scale_statistics(joint.layer.norm, scales[joint.scales])
     return [
         ScaledRegion(
             tuple(joint.layer for joint in sources if numbers & _numbers(joint)),
