@@ -100,8 +100,8 @@ def input_sample(tensor: torch.Tensor, lowest: float, highest: float, *, seed: i
     """Return values spread evenly over a range, both ends included, shaped and typed as `tensor`.
 
     Example:
-        >>> input_sample(torch.empty(1, 1, 2, 2), -1.0, 2.0, seed=0).sort().values.flatten().tolist()
-        [-1.0, 1.0, 0.0, 2.0]
+        >>> input_sample(torch.empty(1, 1, 2, 2), -1.0, 2.0, seed=0).flatten().sort().values.tolist()
+        [-1.0, 0.0, 1.0, 2.0]
     """
     generator = torch.Generator().manual_seed(seed)
     values = torch.linspace(lowest, highest, tensor.numel(), dtype=torch.float64)

@@ -18,6 +18,7 @@ OWNERS = (
     cle.CrossLayerScaling,
     cle.HighBiasFold,
     cle.PythonClsImpl,
+    cle.PythonHbfImpl,
     BatchNormFold,
 )
 
@@ -42,8 +43,9 @@ PATCHED = {
     "__init__",  # of GraphSearchUtils
     "scale_model",
     "scale_cls_sets",
-    "bias_fold",
+    "bias_fold",  # of HighBiasFold and PythonHbfImpl
     "_fold_given_batch_norms",
+    "convert_batchnorm_parameters",
 }
 
 
