@@ -17,7 +17,7 @@ The results folder, `results/<the settings>/`, then holds
     pictures/                      the pictures: training, tables, weight ranges, turned images, examples
     config.json                    the settings
     <model>/model.safetensors      the trained weights of lowest validation loss, as a plain torch model
-    <model>/best.ckpt, last.ckpt   Lightning's checkpoints
+    <model>/*.ckpt                 Lightning's checkpoints: of the best, the last and the epoch before it
     <model>/model.onnx             the INT8 network for the device
     <model>/model.float.onnx       the equalized FP32 network, and AIMET's model.encodings for it
     <model>/verification.*         what the INT8 file does in onnxruntime; text and JSON
@@ -37,7 +37,7 @@ from rich.markup import escape
 
 from eq_aimet.errors import EqAimetError, InvalidArgumentError
 from eq_aimet.experiments import check_network, count_images
-from eq_aimet.training import ResultsFolder, Settings, quiet_libraries
+from eq_aimet.training import ResultsFolder, Settings, is_first_process, quiet_libraries
 
 if TYPE_CHECKING:
     import torch
@@ -190,7 +190,8 @@ def fetch(folder: Path | None) -> None:
             expected="the folder to put PCam's files into",
             remedy="Add --data pcam, for instance.",
         )
-    download_pcam(folder, on_notice=say)
+    if is_first_process():  # of several GPUs
+        download_pcam(folder, on_notice=lambda notice: say(escape(notice)))
 
 
 def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = False) -> list[TableRow]:
@@ -203,7 +204,6 @@ def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = F
         from eq_aimet.experiments import CLASS_NAMES, open_data, quantize_and_measure
         from eq_aimet.pictures import RunFindings, write_run_report
         from eq_aimet.training import (
-            is_first_process,
             markdown_device_table,
             markdown_table,
             terminal_device_table,

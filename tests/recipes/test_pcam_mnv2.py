@@ -99,6 +99,7 @@ def test_the_results_are_complete(finished):
         for file in (
             "best.ckpt",
             "last.ckpt",
+            "previous.ckpt",
             "model.safetensors",
             "model.onnx",
             "model.float.onnx",
@@ -305,6 +306,9 @@ def test_a_finished_run_is_not_overwritten_without_resume(app, finished, data):
         ("--device abacus", "`--device`: received 'abacus'; expected one of cpu, cuda."),
         ("--workers -1", "`--workers`: received -1; expected an integer of at least 0."),
         ("--train-images 0", "`--train-images`: received 0;"),
+        ("--devices 0", "`--devices`: received 0;"),
+        ("--architecture vgg", "`--architecture`: received 'vgg'; expected one of mobilenet, densenet."),
+        ("--download", "`--download`: received no --data; expected the folder to put PCam's files into."),
         ("--width 0.2 --group 8", "at least 0.5, at which the narrowest layer is one block of 8 channels"),
         (
             "--data /no/such/folder",
