@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from aimet_torch.nn import BaseQuantizationMixin
 from aimet_torch.quantization.affine import AffineQuantizerBase
+from aimet_torch.quantization.base import QuantizerBase
 from aimet_torch.quantsim import QuantizationSimModel
 from aimet_torch.utils import remove_all_quantizers
 
@@ -88,6 +89,11 @@ def calibrate_without_data(
     outputs = _Outputs(sim.model, statistics, limit)
     device = next(sim.model.parameters()).device
     snapshot = Snapshot(sim.model)
+    empty = [
+        quantizer
+        for quantizer in sim.model.modules()
+        if isinstance(quantizer, QuantizerBase) and not quantizer.is_initialized()
+    ]
 
     def run_on_statistics(model: torch.nn.Module) -> None:
         with outputs:
@@ -103,6 +109,10 @@ def calibrate_without_data(
         sim.compute_encodings(run_on_statistics)
     except BaseException:
         snapshot.restore()
+        for quantizer in empty:
+            # AIMET takes a range that was ever written for an encoding, unless it is registered anew.
+            for name, parameter in list(quantizer.named_parameters(recurse=False)):
+                quantizer.register_quantization_parameter(name, parameter)
         raise
     report = CalibrationReport(
         limit,

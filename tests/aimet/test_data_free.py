@@ -153,6 +153,19 @@ def test_unfolded_batch_norms_and_constant_channels():
     assert {entry.name: entry.highest for entry in report.ranges}["2"] == pytest.approx(30.0, rel=1e-5)
 
 
+def test_layer_without_statistics_ranges_over_its_bounds():
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1, bias=False)).eval()
+    with torch.no_grad():
+        model[2].weight.copy_(torch.tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
+    sim = QuantizationSimModel(model, dummy_input=X[:1])
+    report = calibrate_without_data(sim, X[:1], standard_deviations=6)
+    last = report.ranges[-1]
+    # Both channels reach ±6, and so does their difference ±12, though not where both are highest or lowest.
+    assert (last.name, last.origin) == ("2", "bounds")
+    assert last.lowest == pytest.approx(-12, abs=0.1)
+    assert last.highest == pytest.approx(12, abs=0.1)
+
+
 def test_frozen_encodings_stay():
     sim = simulation()
     quantizer = sim.model.depthwise[3].output_quantizers[0]
@@ -202,6 +215,11 @@ class Failing(nn.Module):
 
 def test_failure_on_the_way_leaves_the_simulation_as_it_was():
     sim = QuantizationSimModel(Failing(), dummy_input=X[:1])
+    sim.model.calls = 0
+    with pytest.raises(RuntimeError, match="out of memory"):
+        calibrate_without_data(sim, X[:1])
+    assert not encodings(sim)  # those of the weights neither, which AIMET computes first
+    sim.model.calls = -100
     sim.compute_encodings(lambda model: model(X))
     before = encodings(sim)
     sim.model.calls = 0
