@@ -41,7 +41,7 @@ TISSUE = Settings(
     1, 1, 1, data="nuclei_in_pcam_layout", crop=47, model="equivariant", width=0.5, group=8, epochs=24
 )
 DIGITS = replace(
-    TISSUE, data="mnist.npz", dataset="rotated-mnist", crop=33, epochs=4, batch_size=64, learning_rate=1e-2
+    TISSUE, data="mnist.npz", dataset="rotated-mnist", crop=33, epochs=5, batch_size=64, learning_rate=1e-2
 )
 TEST_IMAGES = {"tissue": None, "digits": 5000}
 
