@@ -56,7 +56,7 @@ STEPS: dict[str, tuple[str, bool, float | None]] = {
     "eq_aimet: and high-bias fold (unpadded)": ("eq_aimet", True, None),
     "eq_aimet: and high-bias fold (all)": ("eq_aimet-all", True, None),
     "eq_aimet: calibrated without data, β ± 4σ": ("eq_aimet", True, 4.0),
-    "eq_aimet: calibrated without data, β ± 6σ": ("eq_aimet", True, 6.0),
+    "eq_aimet: calibrated without data, β ± 7σ": ("eq_aimet", True, 7.0),
 }
 
 console = get_console()
