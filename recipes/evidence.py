@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from eq_aimet.training import ImageDataModule
 
+Figures = dict[str, dict[str, float]]  # what was measured, by the network's precision or the step
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 FRACTIONS = (1.0, 0.25, 0.1)
 STABILITY_IMAGES = 128
@@ -112,15 +114,17 @@ def main(
 
 def study(name: str, whole: Settings, seeds: Sequence[int], results: Path) -> Iterator[str]:
     """Yields the lines of a data set's tables: less data, and on tissue what each step gives."""
-    found: dict[tuple[str, float], list[dict[str, float]]] = {}
+    found: dict[tuple[str, float], list[Figures]] = {}
     for fraction in FRACTIONS:
         for model in ("conventional", "equivariant"):
             runs = [with_fraction(whole, fraction, model, seed) for seed in seeds]
             found[model, fraction] = [measured(run, results, "accuracies") for run in runs]
     yield from accuracy_table(name, whole, found)
     if name == "tissue":
-        for model, weights in (("equivariant", "per-tensor"), ("equivariant", "per-channel")):
-            runs = [replace(with_fraction(whole, 1.0, model, seed), weights=weights) for seed in seeds]
+        for weights in ("per-tensor", "per-channel"):
+            runs = [
+                replace(with_fraction(whole, 1.0, "equivariant", seed), weights=weights) for seed in seeds
+            ]
             yield from steps_table(whole, weights, [measured(run, results, "steps") for run in runs])
 
 
@@ -137,7 +141,7 @@ def with_fraction(whole: Settings, fraction: float, model: str, seed: int) -> Se
     )
 
 
-def measured(settings: Settings, results: Path, kind: str) -> dict[str, dict[str, float]]:
+def measured(settings: Settings, results: Path, kind: str) -> Figures:
     """Returns what was measured of a run's network, which is trained and measured only if it wasn't yet."""
     trained = replace(settings, weights=Settings.weights)  # they don't matter to the training
     folder = ResultsFolder.open(results / trained.run_name, trained.to_dict(), resume=True)
@@ -152,13 +156,11 @@ def measured(settings: Settings, results: Path, kind: str) -> dict[str, dict[str
             measure = measure_accuracies if kind == "accuracies" else measure_steps
             folder.write_json(file.name, measure(model, settings, data))
             console.log(f"{kind}: {file.read_text()}")
-    content: dict[str, dict[str, float]] = json.loads(file.read_text())
+    content: Figures = json.loads(file.read_text())
     return content
 
 
-def measure_accuracies(
-    model: torch.nn.Module, settings: Settings, data: ImageDataModule
-) -> dict[str, dict[str, float]]:
+def measure_accuracies(model: torch.nn.Module, settings: Settings, data: ImageDataModule) -> Figures:
     """Returns the accuracy in FP32, and in INT8 after equalization."""
     from eq_aimet import export_model
     from eq_aimet.experiments import equalize, simulate
@@ -172,9 +174,7 @@ def measure_accuracies(
     return {"FP32": in_float, "INT8": figures(sim.model, plain, settings, data)}
 
 
-def measure_steps(
-    model: torch.nn.Module, settings: Settings, data: ImageDataModule
-) -> dict[str, dict[str, float]]:
+def measure_steps(model: torch.nn.Module, settings: Settings, data: ImageDataModule) -> Figures:
     """Returns the figures of the FP32 network and of its INT8 simulation after each of the `STEPS`."""
     from eq_aimet import export_model
     from eq_aimet.experiments import equalize, simulate
@@ -201,6 +201,8 @@ def figures(
     model: torch.nn.Module, reference: torch.nn.Module, settings: Settings, data: ImageDataModule
 ) -> dict[str, float]:
     """Returns accuracy, SQNR in dB against the reference, rotation errors and changed predictions."""
+    import torch
+
     from eq_aimet import equivariance_error
     from eq_aimet.deploy.measuring import signal_to_noise
     from eq_aimet.pictures import measure_stability
@@ -213,8 +215,6 @@ def figures(
         "error_90": equivariance_error(model, images[:16], elements=[90, 180, 270]).worst,
         "error_45": equivariance_error(model, images[:16], elements=[45]).worst,
     }
-    import torch
-
     with torch.no_grad():
         logits, expected = (network(images).cpu().double().numpy() for network in (model, reference))
     found["sqnr"] = float(signal_to_noise(logits, expected)) if model is not reference else float("inf")
@@ -226,7 +226,7 @@ def figures(
 
 
 def accuracy_table(
-    name: str, whole: Settings, found: dict[tuple[str, float], list[dict[str, dict[str, float]]]]
+    name: str, whole: Settings, found: dict[tuple[str, float], list[Figures]]
 ) -> Iterator[str]:
     """Yields the table of accuracies by the share of training images."""
     title = {"tissue": "Real tissue", "digits": "Rotated MNIST"}[name]
@@ -252,7 +252,7 @@ def accuracy_table(
     yield ""
 
 
-def steps_table(whole: Settings, weights: str, runs: list[dict[str, dict[str, float]]]) -> Iterator[str]:
+def steps_table(whole: Settings, weights: str, runs: list[Figures]) -> Iterator[str]:
     """Yields the table of what each step costs and gives."""
     yield f"### Real tissue: each step, INT8 weights {weights}\n"
     yield f"{whole.title} with all training images, {len(runs)} seeds: mean ± standard deviation.\n"
