@@ -69,6 +69,9 @@ def main(
     only: Annotated[str, typer.Option(help="tissue, digits or all.")] = "all",
     seeds: Annotated[int, typer.Option(help="How many trainings of each network.")] = 3,
     width: Annotated[float, typer.Option(help="Multiplier of the channel numbers.")] = TISSUE.width,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs over all images; left out, what two cores do in some hours.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = TISSUE.device,
     results: Annotated[Path, typer.Option(help="Where the trained networks are kept.")] = Path(
         "results/evidence"
@@ -100,6 +103,7 @@ def main(
                     data=str((data / settings.data).expanduser().resolve()),
                     width=width,
                     device=device,
+                    epochs=settings.epochs if epochs is None else epochs,
                 )
                 whole = count_images(whole, (None, None, TEST_IMAGES[name]))
                 tables += study(name, whole, range(seeds), results)

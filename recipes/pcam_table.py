@@ -138,7 +138,8 @@ def make_table(runs: list[Settings], results: Path, *, workers: int) -> None:
         terminal_table,
     )
 
-    shared = replace(runs[0], model="both").run_name
+    names = [settings.run_name.split("_") for settings in runs]
+    shared = "_".join(part for part in names[0] if all(part in name for name in names))
     folder = ResultsFolder.open(
         results / f"table-{shared}", {"runs": [settings.run_name for settings in runs]}, resume=True
     )

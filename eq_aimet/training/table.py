@@ -157,7 +157,8 @@ def _terminal(headings: tuple[str, ...], body: Sequence[tuple[str, ...]], title:
     for index, heading in enumerate(headings):
         # "FP32 accuracy" on two lines, so that the table fits a terminal of 80 columns.
         first, _, second = heading.replace(" error", "").partition(" ")
-        table.add_column(f"{first}\n{second}", justify="right" if index else "left", no_wrap=True)
+        # Only the names may break, so that the figures stay whole.
+        table.add_column(f"{first}\n{second}", justify="right" if index else "left", no_wrap=index > 0)
     for cells in body:
         table.add_row(*cells)
     return table
