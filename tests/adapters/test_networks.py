@@ -11,7 +11,7 @@ import torch
 from e2cnn_networks import NETWORKS, ContinuousNet, DenseNet, UNet, WideResNet
 
 from eq_aimet import equalize_equivariant, equivariance_error, export_model, tie_encodings
-from eq_aimet.adapters.e2cnn import enn
+from eq_aimet.adapters.e2cnn import enn, gspaces
 from eq_aimet.adapters.plugin import is_equivariant_module
 from eq_aimet.symmetry import is_layer
 
@@ -169,3 +169,27 @@ def test_export_is_not_slower_than_e2cnns_own():
         return best
 
     assert seconds(lambda: export_model(model, x)) <= 1.5 * seconds(model.export) + 0.1
+
+
+def test_comparisons_of_shapes_do_not_stay_in_the_graph():
+    gspace = gspaces.Rot2dOnR2(4)
+
+    class Joined(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.in_type = enn.FieldType(gspace, [gspace.trivial_repr])
+            hidden = enn.FieldType(gspace, [gspace.regular_repr])
+            self.first = enn.R2Conv(self.in_type, hidden, 3, padding=1)
+            self.second = enn.R2Conv(hidden, hidden, 3, padding=1)
+
+        def forward(self, x):
+            x = self.first(enn.GeometricTensor(x, self.in_type))
+            return enn.tensor_directsum([x, self.second(x)]).tensor
+
+    x = torch.rand(2, 1, 9, 9)
+    model = Joined().eval()
+    plain = export_model(model, x[:1])
+
+    assert [node.op for node in plain.graph.nodes] == ["placeholder", *["call_module"] * 3, "output"]
+    with torch.no_grad():
+        assert torch.allclose(plain(x), model(x), atol=1e-6)

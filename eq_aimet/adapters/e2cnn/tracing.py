@@ -68,9 +68,17 @@ def trace_plain_model(
     # A copy does not remember this tracer, which unpickling the model would otherwise ask for.
     plain_graph = fx.Graph()
     plain_graph.output(plain_graph.graph_copy(graph, {}))
+    _drop_unused_operations(plain_graph)
     plain_graph.lint()
     modules = {**tracer.plain_modules, **operations, **attributes}
     return fx.GraphModule(modules, plain_graph, type(model).__name__).eval()
+
+
+def _drop_unused_operations(graph: fx.Graph) -> None:
+    """Remove in place what nothing uses, such as e2cnn's comparisons of shapes; layers stay, used or not."""
+    for node in reversed(graph.nodes):
+        if node.op in ("call_function", "call_method") and not node.users and not node.is_impure():
+            graph.erase_node(node)
 
 
 def _is_converted_whole(model: torch.nn.Module, convert: ModuleConverter) -> bool:
