@@ -9,11 +9,13 @@ import pickle
 import export_networks
 import pytest
 import torch
+from aimet_torch.batch_norm_fold import fold_all_batch_norms
+from aimet_torch.cross_layer_equalization import CrossLayerScaling
 from export_networks import HIDDEN, IMAGE, SPACE, convolve
 
 from eq_aimet import equivariance_error, export_model, layer_blocks
 from eq_aimet.adapters.e2cnn import enn
-from eq_aimet.models import EquivariantMobileNetV2
+from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
 from eq_aimet.symmetry import is_symmetric
 from eq_aimet.symmetry.modules import Add, Concat, GroupMaxPool, Mask, Subtract
 
@@ -280,3 +282,20 @@ def test_blocks_are_those_of_the_fields(plain):
     assert layer_blocks(plain.get_submodule("lift.0")).actions[0].turns == 1
     assert layer_blocks(plain.linear) is None
     assert SPACE.regular_repr.size == 4
+
+
+def test_own_plain_modules_stay_whole_so_that_aimet_equalizes_conventional_networks():
+    model, x = MobileNetV2(width=0.25, divisor=4, input_size=33).eval(), torch.rand(1, 3, 33, 33)
+
+    plain = export_model(model, x)
+
+    assert {name for name, module in plain.named_modules() if isinstance(module, Mask)} == {
+        "input_mask",
+        "head_mask",
+    }
+    fold_all_batch_norms(plain, None, dummy_input=x)
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    sets = CrossLayerScaling.scale_model(plain, dummy_input=x)
+    assert len(sets) >= 16
+    changed = [name for name, value in plain.state_dict().items() if not torch.equal(value, before[name])]
+    assert len(changed) > 40

@@ -19,6 +19,7 @@ import torch
 from e2cnn.nn import EquivariantModule, FieldType, GeometricTensor
 from torch import fx
 
+from eq_aimet import symmetry
 from eq_aimet.adapters.e2cnn.composites import COMPOSITES
 from eq_aimet.adapters.e2cnn.graphs import (
     TracedGraph,
@@ -308,7 +309,11 @@ class _Tracer(fx.Tracer):
             self.is_paused = before
 
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
-        return not isinstance(m, EquivariantModule) and super().is_leaf_module(m, module_qualified_name)
+        # eq_aimet's own plain modules have quantized twins and stay whole, as torch's do.
+        own = type(m).__module__.startswith(symmetry.__name__)
+        return not isinstance(m, EquivariantModule) and (
+            own or super().is_leaf_module(m, module_qualified_name)
+        )
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         example = self.examples[obj.node]
