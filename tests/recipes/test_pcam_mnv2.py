@@ -209,7 +209,8 @@ def test_the_verification_is_told_in_text_and_json(finished):
         assert report["export"]["is_portable"] is True
         assert report["verification"]["is_bit_exact"] is row["device"]["bit_identical"]
         assert report["verification"]["fidelity"]["reference_difference"] == 0.0
-        assert report["verification"]["fidelity"]["sqnr_to_sim"] > 5.0
+        # Infinite, which JSON has no number for, where file and simulation agree to the last bit.
+        assert report["verification"]["fidelity"]["sqnr_to_sim"] in (None, pytest.approx(60.0, abs=40.0))
         text = (folder / model / "verification.txt").read_text()
         assert "weights in [-64, 63]  all" in text
         assert "QLinearConv" in text
