@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import time
 
-import module_catalogue
 import pytest
 import torch
 from e2cnn_networks import NETWORKS, ContinuousNet, DenseNet, UNet, WideResNet
@@ -146,29 +144,6 @@ def test_skips_and_sums_are_modules():
         network = cls()
         plain = export_model(network, torch.randn(1, cls.channels, cls.size, cls.size))
         assert sum(type(module).__name__ == kind for module in plain.modules()) == count
-
-
-def test_export_is_not_slower_than_e2cnns_own():
-    """e2cnn exports sequences only: a deep one of them, module by module."""
-    fields = module_catalogue.regular(module_catalogue.C8, 6)
-    layers = [
-        layer
-        for _ in range(6)
-        for layer in (enn.R2Conv(fields, fields, 3, padding=1), enn.InnerBatchNorm(fields), enn.ReLU(fields))
-    ]
-    model = enn.SequentialModule(*layers)
-    x = torch.randn(1, fields.size, 5, 5)
-
-    def seconds(function):
-        best = float("inf")
-        for _ in range(3):
-            model.train()
-            start = time.process_time()
-            function()
-            best = min(best, time.process_time() - start)
-        return best
-
-    assert seconds(lambda: export_model(model, x)) <= 1.5 * seconds(model.export) + 0.1
 
 
 def test_comparisons_of_shapes_do_not_stay_in_the_graph():
