@@ -115,7 +115,8 @@ def _read(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
     )
     remedy = "Give MNIST as one .npz file of `x_train`, `y_train`, `x_test` and `y_test`."
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a file open that it opened itself and can't read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             digits, labels = archive[f"x_{kind}"], archive[f"y_{kind}"]
     except FileNotFoundError as error:
         raise data_error(path, received="no such file", expected=expected, remedy=remedy) from error
