@@ -5,7 +5,7 @@ Learning", arXiv 2004.09691: small images of stained tissue (PatchCamelyon), the
 alike, both equalized and simulated in INT8 by AIMET, and exported as the ONNX files that a device runs.
 
     $ pip install "eq_aimet[recipes]"
-    $ python recipes/pcam_mnv2.py                     # synthetic tissue; about 4 minutes on 2 CPU cores
+    $ python recipes/pcam_mnv2.py                     # synthetic tissue; about 5 minutes on 2 CPU cores
     $ python recipes/pcam_mnv2.py --data pcam --download     # PCam itself, fetched where it is missing
     $ python recipes/pcam_mnv2.py --resume            # goes on after Ctrl-C, at the epoch in progress
     $ python recipes/pcam_mnv2.py --data ~/pcam --width 1 --epochs 100 --batch-size 64 --device cuda
