@@ -1,4 +1,4 @@
-"""Checks of arguments that both MobileNetV2s take."""
+"""Checks of arguments that the networks take."""
 
 from __future__ import annotations
 

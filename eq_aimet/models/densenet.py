@@ -6,6 +6,7 @@ import torch
 
 from eq_aimet.adapters.masks import circular_mask
 from eq_aimet.models.arguments import check_input, check_positive
+from eq_aimet.models.conventional_layers import convolve, initialize
 from eq_aimet.models.dense_architecture import DenseBlockPlan, plan_dense_architecture
 from eq_aimet.symmetry.modules import Concat, Mask
 
@@ -25,10 +26,10 @@ class DenseBlock(torch.nn.Module):
         if plan.window:
             transition = [
                 torch.nn.AvgPool2d(plan.window, stride=2),
-                *_convolve(plan.in_fields, plan.in_fields, 1),
+                *convolve(plan.in_fields, plan.in_fields, 1),
             ]
         self.transition = torch.nn.Sequential(*transition)
-        self.layer = torch.nn.Sequential(*_convolve(plan.in_fields, plan.growth, 3))
+        self.layer = torch.nn.Sequential(*convolve(plan.in_fields, plan.growth, 3, padding=1))
         self.concat = Concat()  # AIMET quantizes modules
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -67,11 +68,11 @@ class DenseNet(torch.nn.Module):
         plan = plan_dense_architecture(width=width, order=1, input_size=input_size)
         self.in_channels, self.input_size = in_channels, input_size
         self.input_mask = Mask(circular_mask(input_size))
-        self.stem = torch.nn.Sequential(*_convolve(in_channels, plan.stem_fields, 3))
+        self.stem = torch.nn.Sequential(*convolve(in_channels, plan.stem_fields, 3, padding=1))
         self.blocks = torch.nn.Sequential(*(DenseBlock(block) for block in plan.blocks))
         self.pool = torch.nn.AdaptiveAvgPool2d(1)
         self.classifier = torch.nn.Linear(plan.out_fields, num_classes)
-        _initialize(self)
+        initialize(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
@@ -79,22 +80,3 @@ class DenseNet(torch.nn.Module):
         x = self.blocks(self.stem(self.input_mask(x)))
         x = self.pool(x)  # [batch, out_fields, 1, 1]
         return self.classifier(x.flatten(1))
-
-
-def _convolve(in_channels: int, out_channels: int, kernel_size: int) -> list[torch.nn.Module]:
-    """Convolution, batch norm and ReLU."""
-    return [
-        torch.nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
-        torch.nn.BatchNorm2d(out_channels),
-        torch.nn.ReLU(),
-    ]
-
-
-def _initialize(network: torch.nn.Module) -> None:
-    """Works in place; He's normal initialisation for convolutions, a small one for the classifier."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        elif isinstance(module, torch.nn.Linear):
-            torch.nn.init.normal_(module.weight, std=0.01)
-            torch.nn.init.zeros_(module.bias)

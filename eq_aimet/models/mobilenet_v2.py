@@ -7,6 +7,7 @@ import torch
 from eq_aimet.adapters.masks import circular_mask
 from eq_aimet.models.architecture import BlockPlan, plan_architecture
 from eq_aimet.models.arguments import check_input, check_positive
+from eq_aimet.models.conventional_layers import convolve, initialize
 from eq_aimet.symmetry.modules import Mask
 
 __all__ = ["InvertedResidual", "MobileNetV2"]
@@ -24,10 +25,10 @@ class InvertedResidual(torch.nn.Module):
         hidden = plan.hidden_channels
         layers: list[torch.nn.Module] = []
         if plan.expands:
-            layers += _convolve(plan.in_channels, hidden, 1)
-        layers += _convolve(hidden, hidden, 3, stride=plan.stride, padding=plan.padding, groups=hidden)
+            layers += convolve(plan.in_channels, hidden, 1)
+        layers += convolve(hidden, hidden, 3, stride=plan.stride, padding=plan.padding, groups=hidden)
         # the projection has no nonlinearity: the bottleneck is linear
-        layers += _convolve(hidden, plan.out_channels, 1)[:-1]
+        layers += convolve(hidden, plan.out_channels, 1)[:-1]
         self.block = torch.nn.Sequential(*layers)
         self.is_residual = plan.is_residual
 
@@ -76,14 +77,14 @@ class MobileNetV2(torch.nn.Module):
         self.in_channels, self.input_size = in_channels, input_size
         self.input_mask = Mask(circular_mask(input_size))
         self.stem = torch.nn.Sequential(
-            *_convolve(in_channels, plan.stem_channels, 3, stride=2, padding=plan.stem_padding)
+            *convolve(in_channels, plan.stem_channels, 3, stride=2, padding=plan.stem_padding)
         )
         self.blocks = torch.nn.Sequential(*(InvertedResidual(block) for block in plan.blocks))
-        self.head = torch.nn.Sequential(*_convolve(plan.blocks[-1].out_channels, plan.head_channels, 1))
+        self.head = torch.nn.Sequential(*convolve(plan.blocks[-1].out_channels, plan.head_channels, 1))
         self.head_mask = Mask(circular_mask(plan.final_size))
         self.pool = torch.nn.AdaptiveAvgPool2d(1)
         self.classifier = torch.nn.Linear(plan.head_channels, num_classes)
-        _initialize(self)
+        initialize(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
@@ -92,30 +93,3 @@ class MobileNetV2(torch.nn.Module):
         x = self.head(self.blocks(x))
         x = self.pool(self.head_mask(x))  # [batch, head_channels, 1, 1]
         return self.classifier(x.flatten(1))
-
-
-def _convolve(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int,
-    *,
-    stride: int = 1,
-    padding: int = 0,
-    groups: int = 1,
-) -> list[torch.nn.Module]:
-    """Convolution, batch norm and ReLU."""
-    return [
-        torch.nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
-        torch.nn.BatchNorm2d(out_channels),
-        torch.nn.ReLU(),
-    ]
-
-
-def _initialize(network: torch.nn.Module) -> None:
-    """Works in place; He's normal initialisation for convolutions, a small one for the classifier."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        elif isinstance(module, torch.nn.Linear):
-            torch.nn.init.normal_(module.weight, std=0.01)
-            torch.nn.init.zeros_(module.bias)

@@ -1,0 +1,34 @@
+"""What the conventional networks are made of: convolution, batch norm and ReLU, and their first weights."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["convolve", "initialize"]
+
+
+def convolve(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+) -> list[torch.nn.Module]:
+    """Returns convolution, batch norm and ReLU."""
+    return [
+        torch.nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
+        torch.nn.BatchNorm2d(out_channels),
+        torch.nn.ReLU(),
+    ]
+
+
+def initialize(network: torch.nn.Module) -> None:
+    """Works in place; He's normal initialisation for convolutions, a small one for the classifier."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        elif isinstance(module, torch.nn.Linear):
+            torch.nn.init.normal_(module.weight, std=0.01)
+            torch.nn.init.zeros_(module.bias)
