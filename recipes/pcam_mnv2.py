@@ -203,12 +203,6 @@ def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = F
 
         from eq_aimet.experiments import CLASS_NAMES, open_data, quantize_and_measure
         from eq_aimet.pictures import RunFindings, write_run_report
-        from eq_aimet.training import (
-            markdown_device_table,
-            markdown_table,
-            terminal_device_table,
-            terminal_table,
-        )
 
     data = open_data(settings, workers=workers)
     counts = f"{len(data.train)} training, {len(data.valid)} validation and {len(data.test)} test images"
@@ -230,10 +224,7 @@ def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = F
 
     rows = [findings.row for findings in found.values()]
     title = f"{settings.title}, width {settings.width:g}, INT8 weights {settings.weights}"
-    device_title = f"The ONNX files in {rows[0].device.runtime}"
-    tables = [markdown_table(rows), markdown_device_table(rows), "".join(f"- {note}\n" for note in NOTES)]
-    folder.write_text("table.md", "\n".join(tables))
-    folder.write_json("table.json", [row.to_dict() for row in rows])
+    write_tables(folder, rows)
     with console.status("drawing"):
         findings = RunFindings(
             rows=rows,
@@ -248,13 +239,29 @@ def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = F
         page = write_run_report(
             folder.path, findings, title=title, subtitle=counts, settings=settings.to_dict(), notes=NOTES
         )
-    console.print()
-    console.print(terminal_table(rows, title=title))
-    console.print(terminal_device_table(rows, title=device_title))
-    for note in NOTES:
-        console.print(f"[dim]{escape(note)}[/]", highlight=False)
+    print_tables(rows, title=title)
     say(f"\n[bold]report[/]   {escape(str(page))}")
     return rows
+
+
+def write_tables(folder: ResultsFolder, rows: list[TableRow]) -> None:
+    """Writes the tables as Markdown, with their notes, and as JSON."""
+    from eq_aimet.training import markdown_device_table, markdown_table
+
+    tables = [markdown_table(rows), markdown_device_table(rows), "".join(f"- {note}\n" for note in NOTES)]
+    folder.write_text("table.md", "\n".join(tables))
+    folder.write_json("table.json", [row.to_dict() for row in rows])
+
+
+def print_tables(rows: list[TableRow], *, title: str) -> None:
+    """Prints the tables and their notes."""
+    from eq_aimet.training import terminal_device_table, terminal_table
+
+    console.print()
+    console.print(terminal_table(rows, title=title))
+    console.print(terminal_device_table(rows, title=f"The ONNX files in {rows[0].device.runtime}"))
+    for note in NOTES:
+        console.print(f"[dim]{escape(note)}[/]", highlight=False)
 
 
 def train(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pcam_mnv2 import DEFAULT_IMAGES, NOTES, console, fetch, run, say
+from pcam_mnv2 import DEFAULT_IMAGES, NOTES, fetch, print_tables, run, say, write_tables
 from rich.markup import escape
 
 from eq_aimet.errors import EqAimetError
@@ -131,28 +131,18 @@ def make_table(runs: list[Settings], results: Path, *, workers: int) -> None:
         return
 
     from eq_aimet.pictures import RunFindings, write_run_report
-    from eq_aimet.training import (
-        markdown_device_table,
-        markdown_table,
-        terminal_device_table,
-        terminal_table,
-    )
 
     names = [settings.run_name.split("_") for settings in runs]
     shared = "_".join(part for part in names[0] if all(part in name for name in names))
     folder = ResultsFolder.open(
         results / f"table-{shared}", {"runs": [settings.run_name for settings in runs]}, resume=True
     )
-    tables = [markdown_table(rows), markdown_device_table(rows), "".join(f"- {note}\n" for note in NOTES)]
-    folder.write_text("table.md", "\n".join(tables))
-    folder.write_json("table.json", [row.to_dict() for row in rows])
+    write_tables(folder, rows)
     title = f"The paper's networks, width {runs[0].width:g}"
     page = write_run_report(
         folder.path, RunFindings(rows=rows, test_images=runs[0].test_images), title=title, notes=NOTES
     )
-    console.print()
-    console.print(terminal_table(rows, title=title))
-    console.print(terminal_device_table(rows, title=f"The ONNX files in {rows[0].device.runtime}"))
+    print_tables(rows, title=title)
     say(f"\n[bold]report[/]   {escape(str(page))}")
 
 
