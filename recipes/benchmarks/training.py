@@ -1,6 +1,6 @@
 """Measures training steps of the MobileNetV2s and prints the tables of docs/training_speed.md.
 
-    $ python recipes/benchmarks/training.py                  # about 10 minutes on two idle cores
+    $ python recipes/benchmarks/training.py                  # about 6 minutes on two idle cores
     $ python recipes/benchmarks/training.py --write          # and puts them into docs/training_speed.md
     $ python recipes/benchmarks/training.py --device cuda    # on a GPU, with its memory
     $ python recipes/benchmarks/training.py --compile        # torch.compile too: minutes for each network
