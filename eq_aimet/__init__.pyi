@@ -1,0 +1,37 @@
+from .aimet.cross_layer_equalization import equalize_equivariant
+from .aimet.data_free import calibrate_without_data
+from .aimet.hooks import equivariant_hooks
+from .aimet.onnx_export import export_onnx
+from .aimet.onnx_verification import verify_onnx
+from .aimet.portable import make_portable
+from .aimet.quantsim import tie_encodings
+from .deploy.verification import assert_bit_exact
+from .errors import EqAimetError
+from .export import export_model
+from .hookspecs import hookimpl
+from .plugins import layer_blocks, plugin_manager
+from .symmetry.blocks import tag_blocks
+from .symmetry.equivariance import assert_equivariant, equivariance_error
+from .symmetry.orbits import symmetrize
+
+__all__ = [
+    "export_model",
+    "equalize_equivariant",
+    "equivariant_hooks",
+    "calibrate_without_data",
+    "tie_encodings",
+    "make_portable",
+    "export_onnx",
+    "verify_onnx",
+    "assert_bit_exact",
+    "tag_blocks",
+    "layer_blocks",
+    "symmetrize",
+    "equivariance_error",
+    "assert_equivariant",
+    "hookimpl",
+    "plugin_manager",
+    "EqAimetError",
+]
+
+__version__: str
