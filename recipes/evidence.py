@@ -8,7 +8,7 @@ numpy archive. Each network is trained once and kept under `results/evidence/`, 
 it; `--only tissue` or `--only digits` does a part, so that two processes can share the work. On two cores all
 of it takes some hours. On a GPU add `--device cuda --width 1`.
 
-The fewer images, the more epochs, up to 96: so networks of one data set see the same number of images in
+The fewer images, the more epochs, up to 48: so networks of one data set see the same number of images in
 training, unless their images are very few.
 """
 
@@ -37,13 +37,16 @@ if TYPE_CHECKING:
 Figures = dict[str, dict[str, float]]  # what was measured, by the network's precision or the step
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
+NETWORKS: tuple[dict[str, str], ...] = (
+    {"model": "conventional"},
+    {"model": "equivariant", "depthwise": "field"},
+    {"model": "equivariant", "depthwise": "channel"},  # with all training images only
+)
 FRACTIONS = (1.0, 0.25, 0.1)
-MOST_EPOCHS = 96
+MOST_EPOCHS = 48
 STABILITY_IMAGES = 128
 
-TISSUE = Settings(
-    1, 1, 1, data="nuclei_in_pcam_layout", crop=47, model="equivariant", width=0.5, group=8, epochs=24
-)
+TISSUE = Settings(1, 1, 1, data="nuclei_in_pcam_layout", crop=47, width=0.5, group=8, epochs=24, turns="any")
 DIGITS = replace(
     TISSUE, data="mnist.npz", dataset="rotated-mnist", crop=33, epochs=5, batch_size=64, learning_rate=1e-2
 )
@@ -122,19 +125,18 @@ def study(name: str, whole: Settings, seeds: Sequence[int], results: Path) -> It
     """Yields the lines of a data set's tables: less data, and on tissue what each step gives."""
     found: dict[tuple[str, float], list[Figures]] = {}
     for fraction in FRACTIONS:
-        for model in ("conventional", "equivariant"):
-            runs = [with_fraction(whole, fraction, model, seed) for seed in seeds]
-            found[model, fraction] = [measured(run, results, "accuracies") for run in runs]
+        for network in NETWORKS if fraction == 1 else NETWORKS[:2]:
+            runs = [with_fraction(replace(whole, **network, seed=seed), fraction) for seed in seeds]
+            found[runs[0].title, fraction] = [measured(run, results, "accuracies") for run in runs]
     yield from accuracy_table(name, whole, found)
     if name == "tissue":
-        for weights in ("per-tensor", "per-channel"):
-            runs = [
-                replace(with_fraction(whole, 1.0, "equivariant", seed), weights=weights) for seed in seeds
-            ]
-            yield from steps_table(whole, weights, [measured(run, results, "steps") for run in runs])
+        for network in NETWORKS[1:]:
+            for weights in ("per-tensor", "per-channel"):
+                runs = [replace(whole, **network, weights=weights, seed=seed) for seed in seeds]
+                yield from steps_table(runs[0], [measured(run, results, "steps") for run in runs])
 
 
-def with_fraction(whole: Settings, fraction: float, model: str, seed: int) -> Settings:
+def with_fraction(whole: Settings, fraction: float) -> Settings:
     """Returns the settings of a run with a part of the training images, each seen the more often."""
     count = round(fraction * whole.train_images)
     return replace(
@@ -142,8 +144,6 @@ def with_fraction(whole: Settings, fraction: float, model: str, seed: int) -> Se
         train_images=count,
         epochs=max(whole.epochs, min(round(whole.epochs / fraction), MOST_EPOCHS)),
         calibration_images=min(whole.calibration_images, count),
-        model=model,
-        seed=seed,
     )
 
 
@@ -239,16 +239,15 @@ def accuracy_table(
     seeds = len(next(iter(found.values())))
     yield f"### {title}: accuracy with less data\n"
     yield (
-        f"{whole.title} and the conventional network, width {whole.width:g}, {whole.crop}×{whole.crop} "
+        f"Width {whole.width:g}, {whole.crop}×{whole.crop} "
         f"pixels, {whole.epochs} epochs of all training images (of fewer images more, up to {MOST_EPOCHS}), "
         f"{whole.test_images:,} test images, {seeds} seeds: mean ± standard deviation.\n"
     )
     headings = ("network", "training images", "FP32", "INT8", "90°: changed, INT8", "45°: changed, INT8")
     yield from _heading(headings)
-    for (model, fraction), runs in found.items():
-        title = whole.title if model == "equivariant" else replace(whole, model=model).title
+    for (network, fraction), runs in found.items():
         yield _row(
-            title,
+            network,
             f"{round(fraction * whole.train_images):,} ({fraction:.0%})",
             _percent([run["FP32"]["accuracy"] for run in runs]),
             _percent([run["INT8"]["accuracy"] for run in runs]),
@@ -258,10 +257,10 @@ def accuracy_table(
     yield ""
 
 
-def steps_table(whole: Settings, weights: str, runs: list[Figures]) -> Iterator[str]:
+def steps_table(settings: Settings, runs: list[Figures]) -> Iterator[str]:
     """Yields the table of what each step costs and gives."""
-    yield f"### Real tissue: each step, INT8 weights {weights}\n"
-    yield f"{whole.title} with all training images, {len(runs)} seeds: mean ± standard deviation.\n"
+    yield f"### Real tissue: each step, {settings.title}, INT8 weights {settings.weights}\n"
+    yield f"All training images, {len(runs)} seeds: mean ± standard deviation.\n"
     yield from _heading(
         ("step", "accuracy", "SQNR", "90° error", "45° error", "90°: changed", "45°: changed")
     )

@@ -97,6 +97,9 @@ def main(
     ] = Settings.depthwise,
     # --- training ---
     epochs: Annotated[int, typer.Option(help="How often each training image is seen.")] = Settings.epochs,
+    turns: Annotated[
+        str, typer.Option(help="Random turns of training images: quarter (exact) or any (interpolated).")
+    ] = Settings.turns,
     batch_size: Annotated[int, typer.Option(help="Images in a step.")] = Settings.batch_size,
     learning_rate: Annotated[
         float, typer.Option(help="Highest learning rate of the one-cycle schedule.")
@@ -161,6 +164,7 @@ def main(
             devices=devices,
             nodes=nodes,
             compile=compile,
+            turns=turns,
         )
         check_network(settings)  # refuses what no network can be
         if download:

@@ -53,6 +53,9 @@ def main(
     crop: Annotated[int, typer.Option(help="Side of the images about their centre, odd.")] = DEFAULT.crop,
     width: Annotated[float, typer.Option(help="Multiplier of the channel numbers.")] = DEFAULT.width,
     epochs: Annotated[int, typer.Option(help="How often each training image is seen.")] = DEFAULT.epochs,
+    turns: Annotated[str, typer.Option(help="Random turns of training images: quarter or any.")] = (
+        DEFAULT.turns
+    ),
     batch_size: Annotated[int, typer.Option(help="Images in a step.")] = DEFAULT.batch_size,
     learning_rate: Annotated[
         float, typer.Option(help="Highest learning rate of the one-cycle schedule.")
@@ -85,6 +88,7 @@ def main(
             crop=crop,
             width=width,
             epochs=epochs,
+            turns=turns,
             batch_size=batch_size,
             learning_rate=learning_rate,
             weights=weights,

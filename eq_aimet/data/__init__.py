@@ -1,6 +1,6 @@
 """PatchCamelyon's HDF5 layout, and a synthetic data set in it."""
 
-from eq_aimet.data.augmentation import turn, turn_and_flip
+from eq_aimet.data.augmentation import rotate, rotate_and_flip, turn, turn_and_flip
 from eq_aimet.data.download import download_pcam
 from eq_aimet.data.layout import SplitFiles, check_split
 from eq_aimet.data.pcam import PCamDataset
@@ -17,6 +17,8 @@ __all__ = [
     "check_mnist",
     "turn",
     "turn_and_flip",
+    "rotate",
+    "rotate_and_flip",
     "write_synthetic_pcam",
     "SyntheticPatch",
     "synthetic_patch",

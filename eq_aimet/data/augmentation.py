@@ -1,4 +1,4 @@
-"""Random turns and reflections, the exact symmetries of a square patch."""
+"""Random turns and reflections: the exact symmetries of a square patch, and rotations by any angle."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from eq_aimet.errors import InvalidArgumentError
 
-__all__ = ["turn", "turn_and_flip"]
+__all__ = ["rotate", "rotate_and_flip", "turn", "turn_and_flip"]
 
 
 def turn_and_flip(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -49,6 +49,40 @@ def turn(image: torch.Tensor, generator: torch.Generator | None = None) -> torch
     """
     _check_square(image)
     return torch.rot90(image, int(torch.randint(4, (), generator=generator)), (1, 2))
+
+
+def rotate_and_flip(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Returns the image rotated by a random angle, 0° to 360°, and, every other time, reflected.
+
+    Pixels are interpolated bilinearly, and corners that come from outside of the image are 0. The networks of
+    `eq_aimet.models` look at the inscribed circle alone, which no rotation leaves.
+
+    Arguments and errors are those of `turn_and_flip`.
+
+    Example:
+        >>> rotated = rotate_and_flip(torch.ones(3, 9, 9), torch.Generator().manual_seed(0))
+        >>> rotated.shape, rotated[0, 4, 4]
+        (torch.Size([3, 9, 9]), tensor(1.))
+    """
+    return rotate(turn_and_flip(image, generator), generator)
+
+
+def rotate(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Returns the image rotated by a random angle, for images that a mirror makes something else.
+
+    Arguments and errors are those of `turn_and_flip`, the rest is as in `rotate_and_flip`.
+
+    Example:
+        >>> rotated = rotate(torch.ones(1, 9, 9), torch.Generator().manual_seed(0))
+        >>> rotated.shape
+        torch.Size([1, 9, 9])
+    """
+    from torchvision.transforms.v2 import InterpolationMode, functional  # a second, which only this needs
+
+    _check_square(image)
+    angle = 360 * float(torch.rand((), generator=generator))
+    rotated: torch.Tensor = functional.rotate(image, angle, interpolation=InterpolationMode.BILINEAR)
+    return rotated
 
 
 def _check_square(image: torch.Tensor) -> None:

@@ -32,15 +32,20 @@ def open_data(settings: Settings, *, workers: int = 0) -> ImageDataModule:
         "pin_memory": settings.device == "cuda",
     }
     if settings.dataset == "rotated-mnist":
-        from eq_aimet.data import RotatedMnist, turn
+        from eq_aimet.data import RotatedMnist, rotate, turn
 
         splits = [
             RotatedMnist(settings.data, split, size=settings.crop, limit=limit)
             for split, limit in zip(("train", "valid", "test"), limits, strict=True)
         ]
-        return ImageDataModule(*splits, augment=turn, classes=10, **options)
+        augment = {"quarter": turn, "any": rotate}[settings.turns]  # a mirrored digit is none
+        return ImageDataModule(*splits, augment=augment, classes=10, **options)
+
+    from eq_aimet.data import rotate_and_flip, turn_and_flip
+
     folder = _synthetic_folder(settings) if settings.data == "synthetic" else settings.data
-    return PatchDataModule(folder, limits=limits, crop=settings.crop, **options)
+    augment = {"quarter": turn_and_flip, "any": rotate_and_flip}[settings.turns]
+    return PatchDataModule(folder, limits=limits, crop=settings.crop, augment=augment, **options)
 
 
 def count_images(settings: Settings, limits: tuple[int | None, int | None, int | None]) -> Settings:

@@ -266,7 +266,7 @@ class PatchDataModule(ImageDataModule):
             there are fewer.
         crop: the side of the images' crop about their centre, odd and within 33..95.
         cache_dir: where gzipped files are unpacked to; by default the user's cache folder.
-        **options: `seed`, `workers` and `pin_memory` of `ImageDataModule`.
+        **options: `augment`, `seed`, `workers` and `pin_memory` of `ImageDataModule`.
 
     Raises:
         InvalidArgumentError: the batch size, the number of workers, the crop or a limit is not possible.

@@ -19,6 +19,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "weights": ("per-tensor", "per-channel"),
     "device": ("cpu", "cuda"),
     "precision": ("32", "bf16", "16"),
+    "turns": ("quarter", "any"),
 }
 _COUNTS = (
     "group",
@@ -65,6 +66,8 @@ class Settings:
         devices: how many GPUs, or processes on a CPU, train together on each node.
         nodes: how many machines train together.
         compile: whether to train through `torch.compile`.
+        turns: the random turns of the training images: "quarter", by multiples of 90° and exact, or "any", by
+            any angle and interpolated. Patches are mirrored at random, too, digits are not.
 
     Raises:
         InvalidArgumentError: a setting is not possible.
@@ -104,6 +107,7 @@ class Settings:
     devices: int = 1
     nodes: int = 1
     compile: bool = False
+    turns: str = "quarter"
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -178,6 +182,8 @@ class Settings:
         ]
         if self.architecture != type(self).architecture:
             parts.insert(2, self.architecture)
+        if self.turns != type(self).turns:
+            parts.append(f"turns-{self.turns}")
         if self.calibration_images != type(self).calibration_images:
             parts.append(f"calibration{self.calibration_images}")
         if self.device != "cpu":

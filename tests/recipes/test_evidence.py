@@ -54,7 +54,7 @@ def test_tables_are_what_was_measured_and_are_put_into_the_page(recipe, data, tm
     assert result.exit_code == 0, result.stderr
 
     files = sorted((tmp_path / "runs").glob("*/accuracies-per-tensor.json"))
-    assert len(files) == 8  # two networks, two fractions, two seeds
+    assert len(files) == 10  # two networks with each of two fractions, one with all images; two seeds
     measured = [json.loads(file.read_text()) for file in files if "conventional" in str(file)]
     whole = [
         entry["INT8"]["accuracy"]
@@ -64,7 +64,7 @@ def test_tables_are_what_was_measured_and_are_put_into_the_page(recipe, data, tm
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("| MobileNetV2 | 16 (100%)")]
     assert f"{100 * np.mean(whole):.1f} ± {100 * np.std(whole, ddof=1):.1f} %" in line
     steps = [line for line in result.stdout.splitlines() if line.startswith("| eq_aimet: calibrated without")]
-    assert len(steps) == 2
+    assert len(steps) == 4  # channel-wise and field-wise, weights per tensor and per channel
     assert all("| 0 |" in line for line in steps)  # 90° error
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
@@ -82,8 +82,10 @@ def test_tables_are_what_was_measured_and_are_put_into_the_page(recipe, data, tm
 
 def test_the_fewer_images_the_more_epochs(recipe):
     whole = replace(recipe.TISSUE, train_images=1000, epochs=4)
-    part = recipe.with_fraction(whole, 0.1, "conventional", 3)
-    assert (part.train_images, part.epochs, part.model, part.seed) == (100, 40, "conventional", 3)
+    assert recipe.with_fraction(whole, 1.0) == whole
+    part = recipe.with_fraction(whole, 0.1)
+    assert (part.train_images, part.epochs, part.calibration_images) == (100, 40, 8)
+    assert recipe.with_fraction(whole, 0.01).epochs == recipe.MOST_EPOCHS
 
 
 @pytest.mark.parametrize(

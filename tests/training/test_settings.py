@@ -27,6 +27,7 @@ COUNTS = {"train_images": 8, "valid_images": 8, "test_images": 8}
         ("depthwise", "x", "`--depthwise`: received 'x'; expected one of channel, field."),
         ("weights", "x", "`--weights`: received 'x'; expected one of per-tensor, per-channel."),
         ("precision", "8", "`--precision`: received '8'; expected one of 32, bf16, 16."),
+        ("turns", "all", "`--turns`: received 'all'; expected one of quarter, any. Try --turns quarter."),
         ("precision", "16", "received 16 with --device cpu; expected 16 on a CUDA device only. Take"),
     ],
 )
@@ -62,6 +63,7 @@ def test_cuda_without_a_device(monkeypatch):
         ("weights", "per-channel"),
         ("calibration_images", 9),
         ("precision", "bf16"),
+        ("turns", "any"),
         ("seed", 9),
     ],
 )
