@@ -46,10 +46,10 @@ FRACTIONS = (1.0, 0.25, 0.1)
 MOST_EPOCHS = 48
 STABILITY_IMAGES = 128
 
-TISSUE = Settings(1, 1, 1, data="nuclei_in_pcam_layout", crop=47, width=0.5, group=8, epochs=24, turns="any")
-DIGITS = replace(
-    TISSUE, data="mnist.npz", dataset="rotated-mnist", crop=33, epochs=5, batch_size=64, learning_rate=1e-2
+TISSUE = Settings(
+    1, 1, 1, data="nuclei_in_pcam_layout", crop=47, width=0.5, epochs=24, learning_rate=1e-2, turns="any"
 )
+DIGITS = replace(TISSUE, data="mnist.npz", dataset="rotated-mnist", crop=33, epochs=8, batch_size=64)
 TEST_IMAGES = {"tissue": None, "digits": 5000}
 
 # What each step costs and gives: the method of equalization, whether blocks are tied, and the standard
