@@ -18,16 +18,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-from main_job import BEGIN, END, describe_machine, heading, row
 from networks import measure_statistics, spread_statistics
+from pages import DOCS, heading, origin, publish, row
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "deploy.md"
+PAGE = DOCS / "deploy.md"
 PACKAGES = ("eq_aimet", "aimet-torch", "onnxruntime", "torch")
 INPUT_SIZE = 95
 CALIBRATION_IMAGES, TEST_IMAGES = 8, 32
@@ -61,25 +60,14 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
-    lines = []
     with tempfile.TemporaryDirectory() as folder:
-        for line in report(Path(folder), arguments.groups, arguments.width):
-            print(line, flush=True)
-            lines.append(line)
-    if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        before, rest = page.split(BEGIN)
-        after = rest.split(END)[1]
-        PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", encoding="utf-8")
+        lines = report(Path(folder), arguments.groups, arguments.width)
+        publish(lines, PAGE, write=arguments.write)
 
 
 def report(folder: Path, groups: list[int], width: float) -> Iterator[str]:
     """Yield the lines of the report, each table as soon as it is measured."""
-    yield (
-        f"Measured on {describe_machine()}; "
-        + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-        + "."
-    )
+    yield origin(PACKAGES)
     networks = {CONVENTIONAL: lambda: conventional(width)}
     for group in groups:
         for kind in ("channel", "field"):

@@ -13,15 +13,13 @@ import argparse
 import json
 import logging
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
-from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
+from pages import DOCS, heading, origin, publish, row
+
+PAGE = DOCS / "benchmarks.md"
 PACKAGES = ("eq_aimet", "aimet-torch", "e2cnn", "torch", "numpy")
 DEPTHWISE = ("channel", "field")
 QUANTIZED = (("field", "strong"), ("field", "mild"), ("field", "measured"), ("channel", "measured"))
@@ -38,15 +36,7 @@ def main() -> None:
         name, group, depthwise = arguments.measure
         run_here(name, int(group), depthwise)
         return
-    lines = []
-    for line in report(arguments.groups):
-        print(line, flush=True)
-        lines.append(line)
-    if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        before, rest = page.split(BEGIN)
-        after = rest.split(END)[1]
-        PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", encoding="utf-8")
+    publish(report(arguments.groups), PAGE, write=arguments.write)
 
 
 def run_here(name: str, group: int, depthwise: str) -> None:
@@ -69,11 +59,7 @@ def measure(name: str, group: int, depthwise: str) -> dict[str, float]:
 
 def report(groups: list[int]) -> Iterator[str]:
     """Yield the lines of the report, each as soon as it is measured."""
-    yield (
-        f"Measured on {describe_machine()}; "
-        + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-        + "."
-    )
+    yield origin(PACKAGES)
     yield from equalization_table(groups)
     yield from construction_table(groups)
     yield from quantization_table(groups)
@@ -142,31 +128,6 @@ def quantization_table(groups: list[int]) -> Iterator[str]:
                 for name in ("fold", "aimet", "eq_aimet")
             ]
             yield row(f"C{group}", kind, statistics, *cells, f"{found['eq_aimet'] - found['aimet']:+.1f}")
-
-
-def heading(title: str, text: str, columns: tuple[str, ...]) -> Iterator[str]:
-    """Yield the lines above a table's first row."""
-    yield from ("", f"## {title}", "", text, "", row(*columns), row(*("---" for _ in columns)))
-
-
-def row(*cells: str) -> str:
-    """Return one line of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
-
-
-def describe_machine() -> str:
-    """Return processor, cores and system in words."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        processor = names[0] if names else processor
-    system = f"{platform.system()}, Python {platform.python_version()}"
-    return f"{processor} ({platform.machine()}), {os.cpu_count()} cores, {system}"
 
 
 if __name__ == "__main__":

@@ -18,14 +18,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from main_job import BEGIN, END, describe_machine, heading, row
+from pages import DOCS, heading, origin, publish, row
 from training_steps import Setting, measure_memory, measure_profile, measure_times, network_names
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "training_speed.md"
+PAGE = DOCS / "training_speed.md"
 PACKAGES = ("eq_aimet", "e2cnn", "torch")
 BATCH = 32
 # Width, crop and rounds: the recipe's default, and the paper's network.
@@ -61,15 +59,7 @@ def main() -> None:
         for width, crop, rounds in SIZES
         for count in threads
     ]
-    lines = []
-    for line in report(settings, arguments.compile):
-        print(line, flush=True)
-        lines.append(line)
-    if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        before, rest = page.split(BEGIN)
-        after = rest.split(END)[1]
-        PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", encoding="utf-8")
+    publish(report(settings, arguments.compile), PAGE, write=arguments.write)
 
 
 def measure(what: str, setting: Setting, *name: str) -> dict[str, Any]:
@@ -98,11 +88,7 @@ def measure(what: str, setting: Setting, *name: str) -> dict[str, Any]:
 def report(settings: list[Setting], with_compile: bool) -> Iterator[str]:
     """Yield the lines of the report, each as soon as it is measured."""
     where = "the CPU" if settings[0].device == "cpu" else "the GPU"
-    yield (
-        f"Measured on {where}: {describe_machine()}; "
-        + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-        + "."
-    )
+    yield origin(PACKAGES, f"{where}: ")
     yield from time_table(settings)
     yield from memory_table([setting for setting in settings if setting.threads == settings[0].threads])
     if settings[0].device == "cpu":

@@ -1,0 +1,56 @@
+"""The Markdown of the benchmarks, and the pages of docs/ that hold it between two marks."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
+
+
+def publish(lines: Iterable[str], page: Path, *, write: bool) -> None:
+    """Print the lines, each as soon as it is there, and put them between the page's marks if asked to."""
+    printed = []
+    for line in lines:
+        print(line, flush=True)
+        printed.append(line)
+    if write:
+        text = page.read_text(encoding="utf-8")
+        before, rest = text.split(BEGIN)
+        after = rest.split(END)[1]
+        page.write_text(f"{before}{BEGIN}\n\n" + "\n".join(printed) + f"\n\n{END}{after}", encoding="utf-8")
+
+
+def heading(title: str, text: str, columns: tuple[str, ...]) -> Iterator[str]:
+    """Yield the lines above a table's first row."""
+    yield from ("", f"## {title}", "", text, "", row(*columns), row(*("---" for _ in columns)))
+
+
+def row(*cells: str) -> str:
+    """Return one line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def origin(packages: Iterable[str], where: str = "") -> str:
+    """Return the line that says on what machine and with which versions the figures were measured."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"Measured on {where}{describe_machine()}; {versions}."
+
+
+def describe_machine() -> str:
+    """Return processor, cores and system in words."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        processor = names[0] if names else processor
+    system = f"{platform.system()}, Python {platform.python_version()}"
+    return f"{processor} ({platform.machine()}), {os.cpu_count()} cores, {system}"
