@@ -31,20 +31,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import options
 import typer
+from options import say
 from rich import get_console
 from rich.markup import escape
 
-from eq_aimet.errors import EqAimetError, InvalidArgumentError
-from eq_aimet.experiments import check_network, count_images
+from eq_aimet.errors import EqAimetError
 from eq_aimet.training import ResultsFolder, Settings, is_first_process, quiet_libraries
 
 if TYPE_CHECKING:
     import torch
 
     from eq_aimet.training import EpochRecord, ImageDataModule, TableRow
-
-DEFAULT_IMAGES = (3072, 512, 1024)  # of the synthetic set: train, valid, test
 
 NOTES = (
     "90°, 45°: the worst relative change of the logits under such turns",
@@ -58,28 +57,12 @@ console = get_console()  # the progress bar uses it too, so that the two do not 
 
 def main(
     # --- data ---
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of PCam's HDF5 files. Left out, synthetic tissue is used.")
-    ] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch PCam, 8 GB, into the folder of --data first.")
-    ] = False,
-    train_images: Annotated[
-        int | None,
-        typer.Option(help=f"Training images; left out, all ({DEFAULT_IMAGES[0]} of the synthetic)."),
-    ] = None,
-    valid_images: Annotated[
-        int | None, typer.Option(help=f"Validation images; left out, all ({DEFAULT_IMAGES[1]}).")
-    ] = None,
-    test_images: Annotated[
-        int | None, typer.Option(help=f"Test images; left out, all ({DEFAULT_IMAGES[2]}).")
-    ] = None,
-    crop: Annotated[
-        int,
-        typer.Option(
-            help="Side of the images about their centre, odd: 47 holds what decides, 95 is the paper's."
-        ),
-    ] = Settings.crop,
+    data: options.Data = None,
+    download: options.Download = False,
+    train_images: options.TrainImages = None,
+    valid_images: options.ValidImages = None,
+    test_images: options.TestImages = None,
+    crop: options.Crop = Settings.crop,
     # --- models ---
     model: Annotated[str, typer.Option(help="both, conventional or equivariant.")] = Settings.model,
     architecture: Annotated[str, typer.Option(help="mobilenet or densenet.")] = Settings.architecture,
@@ -89,88 +72,58 @@ def main(
     reflections: Annotated[
         bool, typer.Option("--reflections", help="Reflections too, for densenet: with --group 4 P4M.")
     ] = Settings.reflections,
-    width: Annotated[
-        float, typer.Option(help="Multiplier of the channel numbers; 1 is the full MobileNetV2.")
-    ] = Settings.width,
+    width: options.Width = Settings.width,
     depthwise: Annotated[
         str, typer.Option(help="channel (as cheap as a conventional one) or field (e2cnn's own).")
     ] = Settings.depthwise,
     # --- training ---
-    epochs: Annotated[int, typer.Option(help="How often each training image is seen.")] = Settings.epochs,
-    turns: Annotated[
-        str, typer.Option(help="Random turns of training images: quarter (exact) or any (interpolated).")
-    ] = Settings.turns,
-    batch_size: Annotated[int, typer.Option(help="Images in a step.")] = Settings.batch_size,
-    learning_rate: Annotated[
-        float, typer.Option(help="Highest learning rate of the one-cycle schedule.")
-    ] = Settings.learning_rate,
-    seed: Annotated[
-        int, typer.Option(help="Of initial weights, order and augmentation; the data stay the same.")
-    ] = Settings.seed,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = Settings.device,
-    devices: Annotated[int, typer.Option(help="GPUs of each machine that train together.")] = 1,
-    nodes: Annotated[int, typer.Option(help="Machines that train together.")] = 1,
-    compile: Annotated[bool, typer.Option("--compile", help="Train through torch.compile.")] = False,
-    precision: Annotated[
-        str, typer.Option(help="Bits of the training's arithmetic: 32, bf16 or 16.")
-    ] = Settings.precision,
-    workers: Annotated[int, typer.Option(help="Processes that read images; 0 reads them in this one.")] = 0,
+    epochs: options.Epochs = Settings.epochs,
+    turns: options.Turns = Settings.turns,
+    batch_size: options.BatchSize = Settings.batch_size,
+    learning_rate: options.LearningRate = Settings.learning_rate,
+    seed: options.Seed = Settings.seed,
+    device: options.Device = Settings.device,
+    devices: options.Devices = Settings.devices,
+    nodes: options.Nodes = Settings.nodes,
+    compile: options.Compile = Settings.compile,
+    precision: options.Precision = Settings.precision,
+    workers: options.Workers = 0,
     # --- INT8 ---
-    weights: Annotated[
-        str, typer.Option(help="Ranges of the INT8 weights: per-tensor or per-channel.")
-    ] = Settings.weights,
-    calibration_images: Annotated[
-        int, typer.Option(help="Training images from which the activations' ranges are taken.")
-    ] = Settings.calibration_images,
+    weights: options.Weights = Settings.weights,
+    calibration_images: options.CalibrationImages = Settings.calibration_images,
     # --- run ---
-    results: Annotated[Path, typer.Option(help="Folder under which the run's own folder is made.")] = Path(
-        "results"
-    ),
+    results: options.Results = Path("results"),
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an earlier run of the same settings.")
     ] = False,
 ) -> None:
     """Train MobileNetV2, conventional and rotation-equivariant, and print what INT8 costs each of them."""
     try:
-        if workers < 0:
-            raise InvalidArgumentError(
-                "--workers",
-                received=workers,
-                expected="an integer of at least 0",
-                remedy="Leave it out to take 0.",
-            )
-        given = (train_images, valid_images, test_images)
-        images = [
-            default if count is None else count for count, default in zip(given, DEFAULT_IMAGES, strict=True)
-        ]
-        settings = Settings(
-            *images,
-            data="synthetic" if data is None else str(data.expanduser().resolve()),
+        limits = (train_images, valid_images, test_images)
+        settings = options.read_settings(
+            data,
+            limits,
             crop=crop,
             model=model,
+            architecture=architecture,
             group=group,
+            reflections=reflections,
             width=width,
             depthwise=depthwise,
             epochs=epochs,
+            turns=turns,
             batch_size=batch_size,
             learning_rate=learning_rate,
-            weights=weights,
-            calibration_images=calibration_images,
-            device=device,
-            precision=precision,
             seed=seed,
-            architecture=architecture,
-            reflections=reflections,
+            device=device,
             devices=devices,
             nodes=nodes,
             compile=compile,
-            turns=turns,
+            precision=precision,
+            weights=weights,
+            calibration_images=calibration_images,
         )
-        check_network(settings)  # refuses what no network can be
-        if download:
-            fetch(data)
-        if data is not None:
-            settings = count_images(settings, given)
+        (settings,) = options.prepare([settings], data, limits, workers=workers, download=download)
         run(settings, results, workers=workers, resume=resume)
     except EqAimetError as error:
         typer.echo(f"Error: {error}", err=True)
@@ -181,21 +134,6 @@ def main(
         )
         typer.echo(f"\nInterrupted. All finished epochs are kept; to go on:\n  {command}", err=True)
         raise typer.Exit(130) from None
-
-
-def fetch(folder: Path | None) -> None:
-    """Fetches PCam into the folder; what is there already and whole is kept."""
-    from eq_aimet.data import download_pcam
-
-    if folder is None:
-        raise InvalidArgumentError(
-            "--download",
-            received="no --data",
-            expected="the folder to put PCam's files into",
-            remedy="Add --data pcam, for instance.",
-        )
-    if is_first_process():  # of several GPUs
-        download_pcam(folder, on_notice=lambda notice: say(escape(notice)))
 
 
 def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = False) -> list[TableRow]:
@@ -302,11 +240,6 @@ def show(row: TableRow) -> None:
     say(f"\n[bold]{row.model}[/]  {row.parameters:,} parameters")
     say(f"  test accuracy  FP32 {row.fp32_accuracy:.1%}  INT8 {row.int8_accuracy:.1%}")
     say("  ONNX file      FP32 {}  INT8 {}".format(*sizes))
-
-
-def say(text: str) -> None:
-    """Prints a line, above the progress bar if there is one."""
-    console.print(text, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

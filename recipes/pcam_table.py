@@ -16,17 +16,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
+import options
 import typer
-from pcam_mnv2 import DEFAULT_IMAGES, NOTES, fetch, print_tables, run, say, write_tables
+from options import say
+from pcam_mnv2 import NOTES, print_tables, run, write_tables
 from rich.markup import escape
 
 from eq_aimet.errors import EqAimetError
-from eq_aimet.experiments import check_network, count_images
 from eq_aimet.training import ResultsFolder, Settings, TableRow
-
-DEFAULT = Settings(*DEFAULT_IMAGES)
 
 NETWORKS = (
     {"architecture": "mobilenet", "model": "conventional", "group": 8},
@@ -41,71 +39,51 @@ NETWORKS = (
 
 
 def main(
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of PCam's HDF5 files. Left out, synthetic tissue is used.")
-    ] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch PCam, 8 GB, into the folder of --data first.")
-    ] = False,
-    train_images: Annotated[int | None, typer.Option(help="Training images; left out, all.")] = None,
-    valid_images: Annotated[int | None, typer.Option(help="Validation images; left out, all.")] = None,
-    test_images: Annotated[int | None, typer.Option(help="Test images; left out, all.")] = None,
-    crop: Annotated[int, typer.Option(help="Side of the images about their centre, odd.")] = DEFAULT.crop,
-    width: Annotated[float, typer.Option(help="Multiplier of the channel numbers.")] = DEFAULT.width,
-    epochs: Annotated[int, typer.Option(help="How often each training image is seen.")] = DEFAULT.epochs,
-    turns: Annotated[str, typer.Option(help="Random turns of training images: quarter or any.")] = (
-        DEFAULT.turns
-    ),
-    batch_size: Annotated[int, typer.Option(help="Images in a step.")] = DEFAULT.batch_size,
-    learning_rate: Annotated[
-        float, typer.Option(help="Highest learning rate of the one-cycle schedule.")
-    ] = DEFAULT.learning_rate,
-    weights: Annotated[
-        str, typer.Option(help="Ranges of the INT8 weights: per-tensor or per-channel.")
-    ] = DEFAULT.weights,
-    calibration_images: Annotated[
-        int, typer.Option(help="Training images from which the activations' ranges are taken.")
-    ] = DEFAULT.calibration_images,
-    seed: Annotated[int, typer.Option(help="Of initial weights, order and augmentation.")] = DEFAULT.seed,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = DEFAULT.device,
-    devices: Annotated[int, typer.Option(help="GPUs of each machine that train together.")] = 1,
-    nodes: Annotated[int, typer.Option(help="Machines that train together.")] = 1,
-    precision: Annotated[str, typer.Option(help="32, bf16 or 16.")] = DEFAULT.precision,
-    workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,
-    results: Annotated[Path, typer.Option(help="Folder under which the runs' folders are made.")] = Path(
-        "results"
-    ),
+    data: options.Data = None,
+    download: options.Download = False,
+    train_images: options.TrainImages = None,
+    valid_images: options.ValidImages = None,
+    test_images: options.TestImages = None,
+    crop: options.Crop = Settings.crop,
+    width: options.Width = Settings.width,
+    epochs: options.Epochs = Settings.epochs,
+    turns: options.Turns = Settings.turns,
+    batch_size: options.BatchSize = Settings.batch_size,
+    learning_rate: options.LearningRate = Settings.learning_rate,
+    seed: options.Seed = Settings.seed,
+    device: options.Device = Settings.device,
+    devices: options.Devices = Settings.devices,
+    nodes: options.Nodes = Settings.nodes,
+    compile: options.Compile = Settings.compile,
+    precision: options.Precision = Settings.precision,
+    workers: options.Workers = 0,
+    weights: options.Weights = Settings.weights,
+    calibration_images: options.CalibrationImages = Settings.calibration_images,
+    results: options.Results = Path("results"),
 ) -> None:
     """Train and quantize all networks of the paper's table, and print it."""
     try:
-        given = (train_images, valid_images, test_images)
-        images = [
-            default if count is None else count for count, default in zip(given, DEFAULT_IMAGES, strict=True)
-        ]
-        shared = Settings(
-            *images,
-            data="synthetic" if data is None else str(data.expanduser().resolve()),
+        limits = (train_images, valid_images, test_images)
+        shared = options.read_settings(
+            data,
+            limits,
             crop=crop,
             width=width,
             epochs=epochs,
             turns=turns,
             batch_size=batch_size,
             learning_rate=learning_rate,
-            weights=weights,
-            calibration_images=calibration_images,
             seed=seed,
             device=device,
             devices=devices,
             nodes=nodes,
+            compile=compile,
             precision=precision,
+            weights=weights,
+            calibration_images=calibration_images,
         )
         runs = [replace(shared, **network) for network in NETWORKS]
-        for settings in runs:
-            check_network(settings)
-        if download:
-            fetch(data)
-        if data is not None:
-            runs = [count_images(settings, given) for settings in runs]
+        runs = options.prepare(runs, data, limits, workers=workers, download=download)
         make_table(runs, results, workers=workers)
     except EqAimetError as error:
         typer.echo(f"Error: {error}", err=True)

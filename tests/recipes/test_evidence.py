@@ -1,10 +1,9 @@
 """The tables of docs/results.md, from tiny trainings."""
 
-import importlib
 import json
 from dataclasses import replace
-from pathlib import Path
 
+import evidence as module
 import numpy as np
 import pytest
 import typer
@@ -12,13 +11,9 @@ from typer.testing import CliRunner
 
 from eq_aimet.data import write_synthetic_pcam
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-
 
 @pytest.fixture
 def recipe(monkeypatch):
-    monkeypatch.syspath_prepend(str(RECIPES))
-    module = importlib.import_module("evidence")
     monkeypatch.setattr(module, "FRACTIONS", (1.0, 0.5))
     monkeypatch.setattr(module, "STABILITY_IMAGES", 8)
     small = {"group": 4, "width": 0.25, "crop": 33, "epochs": 1, "batch_size": 8, "calibration_images": 8}

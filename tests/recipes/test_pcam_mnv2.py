@@ -1,5 +1,4 @@
 import copy
-import importlib.util
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import pcam_mnv2
 import pytest
 import torch
 import typer
@@ -65,17 +65,9 @@ def finished(data, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recipe():
-    spec = importlib.util.spec_from_file_location("pcam_mnv2", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def app(recipe):
+def app():
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    application.command()(recipe.main)
+    application.command()(pcam_mnv2.main)
     return application
 
 

@@ -1,17 +1,14 @@
 """The recipe of the whole table, on two tiny networks."""
 
-import importlib
 import json
-import sys
-from pathlib import Path
 
+import pcam_table
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from eq_aimet.data import write_synthetic_pcam
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 OPTIONS = [
     *("--crop", "33", "--width", "0.25", "--epochs", "1"),
     *("--batch-size", "8", "--calibration-images", "8"),
@@ -23,30 +20,21 @@ NETWORKS = (
 
 
 @pytest.fixture(scope="module")
-def recipe():
-    sys.path.insert(0, str(RECIPES))
-    try:
-        yield importlib.import_module("pcam_table")
-    finally:
-        sys.path.remove(str(RECIPES))
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "pcam"
     return write_synthetic_pcam(folder, train=16, valid=8, test=16, progress=False)
 
 
-def invoke(recipe, *options):
+def invoke(*options):
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(recipe.main)
+    app.command()(pcam_table.main)
     return CliRunner().invoke(app, [*OPTIONS, *map(str, options)])
 
 
-def test_the_table_has_all_networks_and_trains_none_twice(recipe, data, tmp_path, monkeypatch):
-    assert len(recipe.NETWORKS) == 8
-    monkeypatch.setattr(recipe, "NETWORKS", NETWORKS)
-    result = invoke(recipe, "--data", data, "--results", tmp_path)
+def test_the_table_has_all_networks_and_trains_none_twice(data, tmp_path, monkeypatch):
+    assert len(pcam_table.NETWORKS) == 8
+    monkeypatch.setattr(pcam_table, "NETWORKS", NETWORKS)
+    result = invoke("--data", data, "--results", tmp_path)
     assert result.exit_code == 0, result.stderr
     (folder,) = tmp_path.glob("table-*")
     rows = json.loads((folder / "table.json").read_text())
@@ -59,15 +47,15 @@ def test_the_table_has_all_networks_and_trains_none_twice(recipe, data, tmp_path
     assert len(trained) == 2
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("pcam-*/**/*")}
-    again = invoke(recipe, "--data", data, "--results", tmp_path)
+    again = invoke("--data", data, "--results", tmp_path)
     assert again.exit_code == 0, again.stderr
     assert again.stdout.count("is finished") == 2
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("pcam-*/**/*")} == before
     assert json.loads((folder / "table.json").read_text()) == rows
 
 
-def test_networks_that_can_not_be_are_refused_before_anything_is_trained(recipe, data, tmp_path):
-    result = invoke(recipe, "--data", data, "--results", tmp_path)  # C8 is wider
+def test_networks_that_can_not_be_are_refused_before_anything_is_trained(data, tmp_path):
+    result = invoke("--data", data, "--results", tmp_path)  # C8 is wider
     assert result.exit_code == 1
     assert "at least 0.5, at which the narrowest layer is one block of 8 channels" in result.stderr
     assert list(tmp_path.iterdir()) == []
