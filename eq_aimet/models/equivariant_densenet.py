@@ -6,17 +6,11 @@ from typing import Any
 
 import torch
 
-from eq_aimet.adapters.e2cnn import (
-    CircularMask,
-    build_batch_norm,
-    build_convolution,
-    enn,
-    gspaces,
-    keep_weights_only,
-)
+from eq_aimet.adapters.e2cnn import CircularMask, enn, gspaces
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.models.arguments import check_input, check_positive
 from eq_aimet.models.dense_architecture import DenseBlockPlan, plan_dense_architecture
+from eq_aimet.models.equivariant_layers import EquivariantNetwork, convolve
 
 __all__ = ["EquivariantDenseBlock", "EquivariantDenseNet"]
 
@@ -53,7 +47,7 @@ class EquivariantDenseBlock(torch.nn.Module):
         return enn.GeometricTensor(torch.cat([x.tensor, self.layer(x).tensor], 1), self.out_type)
 
 
-class EquivariantDenseNet(torch.nn.Module):
+class EquivariantDenseNet(EquivariantNetwork):
     """The DenseNet of Veeling et al. 2018, whose logits don't change when the image is turned, in e2cnn.
 
     With `reflections` and `group=4` it is their P4M-DenseNet, without reflections their P4-DenseNet, and
@@ -116,27 +110,13 @@ class EquivariantDenseNet(torch.nn.Module):
         self.input_mask = CircularMask(self.in_type, input_size)
         self.stem = enn.SequentialModule(*_convolve(self.in_type, _regular_type(gspace, plan.stem_fields), 3))
         self.blocks = torch.nn.Sequential(*(EquivariantDenseBlock(gspace, block) for block in plan.blocks))
-        self.group_pool = enn.GroupPooling(_regular_type(gspace, plan.out_fields))
-        self.pool = enn.PointwiseAdaptiveAvgPool(self.group_pool.out_type, 1)
-        self.classifier = torch.nn.Linear(plan.out_fields, num_classes)
-        torch.nn.init.normal_(self.classifier.weight, std=0.01)
-        torch.nn.init.zeros_(self.classifier.bias)
-        keep_weights_only(self)
+        self._append_classifier(_regular_type(gspace, plan.out_fields), num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
         check_input(x, self.in_channels, self.input_size)
         fields = self.input_mask(enn.GeometricTensor(x, self.in_type))
-        fields = self.pool(self.group_pool(self.blocks(self.stem(fields))))
-        return self.classifier(fields.tensor.flatten(1))  # [batch, fields, 1, 1] to [batch, fields]
-
-    def train(self, mode: bool = True) -> EquivariantDenseNet:
-        """Works in place and returns itself, as torch's `train` does.
-
-        Filters made for eval mode carry no gradient history, so that the network can be deep-copied.
-        """
-        with torch.set_grad_enabled(mode and torch.is_grad_enabled()):
-            return super().train(mode)
+        return self._classify(self.blocks(self.stem(fields)))
 
 
 def _gspace(group: int, reflections: bool) -> gspaces.GeneralOnR2:
@@ -168,20 +148,15 @@ def _regular_type(gspace: gspaces.GeneralOnR2, fields: int) -> enn.FieldType:
 def _convolve(
     in_type: enn.FieldType, out_type: enn.FieldType, kernel_size: int
 ) -> list[enn.EquivariantModule]:
-    """Convolution, batch norm and ReLU."""
-    return [
-        build_convolution(
-            in_type,
-            out_type,
-            kernel_size,
-            padding=kernel_size // 2,
-            bias=False,
-            frequencies_cutoff=float(HIGHEST_FREQUENCY),  # times the radius, which is 0 for 1×1 filters
-            basis_filter=_is_distinct,
-        ),
-        build_batch_norm(out_type),
-        enn.ReLU(out_type),
-    ]
+    """Convolution with all degrees of freedom of a filter, batch norm and ReLU."""
+    return convolve(
+        in_type,
+        out_type,
+        kernel_size,
+        padding=kernel_size // 2,
+        frequencies_cutoff=float(HIGHEST_FREQUENCY),  # times the radius, which is 0 for 1×1 filters
+        basis_filter=_is_distinct,
+    )
 
 
 def _is_distinct(element: dict[str, Any]) -> bool:

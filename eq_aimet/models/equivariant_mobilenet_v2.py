@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from eq_aimet.adapters.e2cnn import (
-    ChannelwiseR2Conv,
-    CircularMask,
-    build_batch_norm,
-    build_convolution,
-    enn,
-    gspaces,
-    keep_weights_only,
-)
+from eq_aimet.adapters.e2cnn import ChannelwiseR2Conv, CircularMask, build_batch_norm, enn, gspaces
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.models.architecture import BlockPlan, plan_architecture
 from eq_aimet.models.arguments import check_input, check_positive
+from eq_aimet.models.equivariant_layers import EquivariantNetwork, convolve
 
 __all__ = ["EquivariantInvertedResidual", "EquivariantMobileNetV2"]
 
@@ -40,16 +31,16 @@ class EquivariantInvertedResidual(torch.nn.Module):
         out_type = _regular_type(gspace, plan.out_channels)
         layers: list[enn.EquivariantModule] = []
         if plan.expands:
-            layers += _convolve(in_type, hidden, 1)
+            layers += convolve(in_type, hidden, 1)
         if depthwise == "channel":
             spatial = ChannelwiseR2Conv(hidden, 3, stride=plan.stride, padding=plan.padding, bias=False)
             layers += [spatial, build_batch_norm(hidden), enn.ReLU(hidden)]
         else:
-            layers += _convolve(
+            layers += convolve(
                 hidden, hidden, 3, stride=plan.stride, padding=plan.padding, groups=len(hidden)
             )
         # the projection has no nonlinearity: the bottleneck is linear
-        layers += _convolve(hidden, out_type, 1)[:-1]
+        layers += convolve(hidden, out_type, 1)[:-1]
         self.block = enn.SequentialModule(*layers)
         self.is_residual = plan.is_residual
 
@@ -58,7 +49,7 @@ class EquivariantInvertedResidual(torch.nn.Module):
         return x + self.block(x) if self.is_residual else self.block(x)
 
 
-class EquivariantMobileNetV2(torch.nn.Module):
+class EquivariantMobileNetV2(EquivariantNetwork):
     """MobileNetV2 (Sandler et al. 2018) whose logits don't change when the image is turned, in e2cnn.
 
     All channels are regular fields of the cyclic group C_N, F fields of N channels each; the widths are
@@ -115,51 +106,25 @@ class EquivariantMobileNetV2(torch.nn.Module):
         self.input_mask = CircularMask(self.in_type, input_size)
         stem_type = _regular_type(gspace, plan.stem_channels)
         self.stem = enn.SequentialModule(
-            *_convolve(self.in_type, stem_type, 3, stride=2, padding=plan.stem_padding)
+            *convolve(self.in_type, stem_type, 3, stride=2, padding=plan.stem_padding)
         )
         self.blocks = torch.nn.Sequential(
             *(EquivariantInvertedResidual(gspace, block, depthwise) for block in plan.blocks)
         )
         head_type = _regular_type(gspace, plan.head_channels)
         self.head = enn.SequentialModule(
-            *_convolve(_regular_type(gspace, plan.blocks[-1].out_channels), head_type, 1)
+            *convolve(_regular_type(gspace, plan.blocks[-1].out_channels), head_type, 1)
         )
         self.head_mask = CircularMask(head_type, plan.final_size)
-        self.group_pool = enn.GroupPooling(head_type)
-        self.pool = enn.PointwiseAdaptiveAvgPool(self.group_pool.out_type, 1)
-        self.classifier = torch.nn.Linear(len(head_type), num_classes)
-        torch.nn.init.normal_(self.classifier.weight, std=0.01)
-        torch.nn.init.zeros_(self.classifier.bias)
-        keep_weights_only(self)
+        self._append_classifier(head_type, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
         check_input(x, self.in_channels, self.input_size)
         fields = self.input_mask(enn.GeometricTensor(x, self.in_type))
-        fields = self.head(self.blocks(self.stem(fields)))
-        fields = self.pool(self.group_pool(self.head_mask(fields)))
-        return self.classifier(fields.tensor.flatten(1))  # [batch, fields, 1, 1] to [batch, fields]
-
-    def train(self, mode: bool = True) -> EquivariantMobileNetV2:
-        """Works in place and returns itself, as torch's `train` does.
-
-        Filters made for eval mode carry no gradient history, so that the network can be deep-copied.
-        """
-        with torch.set_grad_enabled(mode and torch.is_grad_enabled()):
-            return super().train(mode)
+        return self._classify(self.head_mask(self.head(self.blocks(self.stem(fields)))))
 
 
 def _regular_type(gspace: gspaces.GeneralOnR2, channels: int) -> enn.FieldType:
     """The type of `channels` channels in regular fields."""
     return enn.FieldType(gspace, channels // gspace.regular_repr.size * [gspace.regular_repr])
-
-
-def _convolve(
-    in_type: enn.FieldType, out_type: enn.FieldType, kernel_size: int, **options: Any
-) -> list[enn.EquivariantModule]:
-    """Convolution, batch norm and ReLU."""
-    return [
-        build_convolution(in_type, out_type, kernel_size, bias=False, **options),
-        build_batch_norm(out_type),
-        enn.ReLU(out_type),
-    ]
