@@ -11,12 +11,30 @@ from uuid import uuid4
 
 from eq_aimet.errors import DataError
 
-__all__ = ["data_error", "whole_files"]
+__all__ = ["data_error", "make_folder", "whole_files"]
 
 
 def data_error(path: Path, *, received: str, expected: str, remedy: str) -> DataError:
     """Returns a `DataError` with the file or folder, what it is, what it should be, and the remedy."""
     return DataError(f"`{path}`: received {received}; expected {expected}. {remedy}")
+
+
+def make_folder(path: Path, *, purpose: str, remedy: str = "Choose another one.") -> None:
+    """Makes the folder where it is missing.
+
+    Args:
+        path: the folder.
+        purpose: what it is for, "a folder to write into".
+        remedy: what to do where it can't be made.
+
+    Raises:
+        DataError: it can't be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        received = f"a folder that can't be made ({error.strerror})"
+        raise data_error(path, received=received, expected=purpose, remedy=remedy) from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eq_aimet.data.atomic import data_error
+from eq_aimet.data.atomic import data_error, make_folder
 from eq_aimet.data.unpack import progress_bar
 from eq_aimet.errors import DataError, InvalidArgumentError
 
@@ -71,15 +71,7 @@ def fetch_files(
         DataError: there is no network, no such file or not enough space, or the server's file is another one.
         InvalidArgumentError: `requests` is not installed.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise data_error(
-            folder,
-            received=f"a folder that can't be made ({error.strerror})",
-            expected="a folder for the downloaded files",
-            remedy="Choose another one.",
-        ) from error
+    make_folder(folder, purpose="a folder for the downloaded files")
     missing = [file for file in files if not _is_there(file, folder, progress, notify)]
     _check_space(missing, folder)
     if not missing:

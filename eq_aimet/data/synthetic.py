@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from eq_aimet.data.atomic import data_error, whole_files
+from eq_aimet.data.atomic import data_error, make_folder, whole_files
 from eq_aimet.data.hdf5_writer import new_hdf5
 from eq_aimet.data.layout import IMAGE_SHAPE, LABEL_SHAPE, SPLITS, file_name, open_hdf5
 from eq_aimet.data.tissue import synthetic_patch
@@ -74,15 +74,7 @@ def write_synthetic_pcam(
             "seed", received=seed, expected="0 or a positive integer", remedy="Take another seed."
         )
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise data_error(
-            folder,
-            received=f"a folder that can't be made ({error.strerror})",
-            expected="a folder to write into",
-            remedy="Choose another one.",
-        ) from error
+    make_folder(folder, purpose="a folder to write into")
     wanted = {split: _parameters(seed, split, count) for split, count in counts.items()}
     missing = [split for split in SPLITS if not _is_written(folder, split, wanted[split])]
     if not missing:

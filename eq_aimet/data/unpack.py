@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from eq_aimet.data.atomic import data_error, whole_files
+from eq_aimet.data.atomic import data_error, make_folder, whole_files
 from eq_aimet.errors import InvalidArgumentError
 
 __all__ = ["progress_bar", "unpack"]
@@ -49,15 +49,9 @@ def unpack(source: Path, cache_dir: Path | None = None, *, progress: bool = True
     if target.is_file():
         _logger.debug("%s is unpacked already: %s", source, target)
         return target
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise data_error(
-            folder,
-            received=f"a folder that can't be made ({error.strerror})",
-            expected="a folder to unpack into",
-            remedy="Choose another one with the argument `cache_dir`.",
-        ) from error
+    make_folder(
+        folder, purpose="a folder to unpack into", remedy="Choose another one with the argument `cache_dir`."
+    )
     with whole_files([target]) as (partial,):
         _decompress(source, partial, progress=progress)
     for path in folder.glob(f"{origin}.*{suffix}"):

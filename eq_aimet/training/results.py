@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eq_aimet.data.atomic import data_error, whole_files
+from eq_aimet.data.atomic import data_error, make_folder, whole_files
 from eq_aimet.training.processes import is_first_process
 
 __all__ = ["ResultsFolder"]
@@ -66,15 +66,9 @@ class ResultsFolder:
         if folder.path.is_dir() and any(folder.path.iterdir()):
             _check_same(folder.path, wanted, resume=resume)
             return folder
-        try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise data_error(
-                folder.path,
-                received=f"a folder that can't be made ({error.strerror})",
-                expected="a folder for the results",
-                remedy="Choose another folder with --results.",
-            ) from error
+        make_folder(
+            folder.path, purpose="a folder for the results", remedy="Choose another folder with --results."
+        )
         folder.write_json(_CONFIG, wanted)
         return folder
 
@@ -105,16 +99,9 @@ class ResultsFolder:
     def subfolder(self, name: str) -> ResultsFolder:
         """Returns a folder within this one, made where missing, by the first process of a training."""
         path = self.path / name
-        try:
-            if is_first_process():
-                path.mkdir(exist_ok=True)
-        except OSError as error:
-            raise data_error(
-                path,
-                received=f"a folder that can't be made ({error.strerror})",
-                expected="a folder for the results",
-                remedy="Free some space, or choose another folder with --results.",
-            ) from error
+        if is_first_process():
+            remedy = "Free some space, or choose another folder with --results."
+            make_folder(path, purpose="a folder for the results", remedy=remedy)
         return ResultsFolder(path)
 
 

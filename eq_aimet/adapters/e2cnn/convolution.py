@@ -10,6 +10,7 @@ from e2cnn.nn import FieldType, R2Conv
 from eq_aimet.adapters.e2cnn.construction import fast_constructor
 from eq_aimet.adapters.e2cnn.grouped import GroupedR2Conv
 from eq_aimet.adapters.e2cnn.initialization import generalized_he_init
+from eq_aimet.adapters.e2cnn.layers import convolution
 from eq_aimet.errors import InvalidArgumentError
 
 __all__ = ["ChannelwiseR2Conv", "build_convolution"]
@@ -121,21 +122,4 @@ class ChannelwiseR2Conv(R2Conv):
 
     def export(self) -> torch.nn.Conv2d:
         """Returns a new `Conv2d` in eval mode, with weights of its own; this module keeps its mode."""
-        with torch.no_grad():
-            weight, bias = self.expand_parameters()
-        conv = torch.nn.Conv2d(
-            self.in_type.size,
-            self.out_type.size,
-            self.kernel_size,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            bias=bias is not None,
-            padding_mode=self.padding_mode,
-        ).to(weight)
-        # fresh tensors: expand_parameters makes them at each call
-        conv.weight = torch.nn.Parameter(weight)
-        if bias is not None:
-            conv.bias = torch.nn.Parameter(bias)
-        return conv.eval()
+        return convolution(self).eval()

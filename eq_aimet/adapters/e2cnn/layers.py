@@ -26,10 +26,11 @@ __all__ = [
 ]
 
 
-def convolution(module: enn.R2Conv | enn.R2Diffop) -> torch.nn.Module:
+def convolution(module: enn.R2Conv | enn.R2Diffop) -> torch.nn.Conv2d:
     """Return the `Conv2d` of an `R2Conv` or `R2Diffop`."""
-    layer = _convolve(torch.nn.Conv2d, module, padding_mode=module.padding_mode)
-    return tag_with_types(layer, module.in_type, module.out_type, kernel_size=module.kernel_size)
+    layer: torch.nn.Conv2d = _convolve(torch.nn.Conv2d, module, padding_mode=module.padding_mode)
+    tag_with_types(layer, module.in_type, module.out_type, kernel_size=module.kernel_size)
+    return layer
 
 
 def transposed_convolution(module: enn.R2ConvTransposed) -> torch.nn.Module:
@@ -38,7 +39,7 @@ def transposed_convolution(module: enn.R2ConvTransposed) -> torch.nn.Module:
     return tag_with_types(layer, module.in_type, module.out_type, kernel_size=module.kernel_size)
 
 
-def _convolve(layer_class: Any, module: Any, **options: Any) -> torch.nn.Module:
+def _convolve(layer_class: Any, module: Any, **options: Any) -> Any:
     with torch.no_grad():
         # The stored `filter` is stale if the weights changed in eval mode, so it is expanded anew.
         weight, bias = module.expand_parameters()
