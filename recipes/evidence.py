@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Annotated
 
+import options
 import typer
 from rich import get_console
 
@@ -51,6 +52,7 @@ TISSUE = Settings(
 )
 DIGITS = replace(TISSUE, data="mnist.npz", dataset="rotated-mnist", crop=33, epochs=8, batch_size=64)
 TEST_IMAGES = {"tissue": None, "digits": 5000}
+PUBLISHED = "98.24 %"  # after 31 epochs, of filters of 5×5 and 7×7 pixels, on digits turned likewise
 
 # What each step costs and gives: the method of equalization, whether blocks are tied, and the standard
 # deviations of data-free calibration.
@@ -73,14 +75,12 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder of `nuclei_in_pcam_layout/` and `mnist.npz`.")],
     only: Annotated[str, typer.Option(help="tissue, digits or all.")] = "all",
     seeds: Annotated[int, typer.Option(help="How many trainings of each network.")] = 3,
-    width: Annotated[float, typer.Option(help="Multiplier of the channel numbers.")] = TISSUE.width,
+    width: options.Width = TISSUE.width,
     epochs: Annotated[
         int | None, typer.Option(help="Epochs over all images; left out, what two cores do in some hours.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = TISSUE.device,
-    results: Annotated[Path, typer.Option(help="Where the trained networks are kept.")] = Path(
-        "results/evidence"
-    ),
+    device: options.Device = TISSUE.device,
+    results: options.Results = Path("results/evidence"),
     write: Annotated[bool, typer.Option("--write", help=f"Put the tables into docs/{PAGE.name}.")] = False,
 ) -> None:
     """Train, quantize and measure what docs/results.md shows."""
@@ -254,6 +254,8 @@ def accuracy_table(
             _percent([run["INT8"]["changed_90"] for run in runs]),
             _percent([run["INT8"]["changed_45"] for run in runs]),
         )
+    if name == "digits":
+        yield _row("e2cnn's example network, as published", "12,000", PUBLISHED, "", "", "")
     yield ""
 
 
