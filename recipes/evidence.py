@@ -38,11 +38,12 @@ if TYPE_CHECKING:
 Figures = dict[str, dict[str, float]]  # what was measured, by the network's precision or the step
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
-NETWORKS: tuple[dict[str, str], ...] = (
-    {"model": "conventional"},
-    {"model": "equivariant", "depthwise": "field"},
-    {"model": "equivariant", "depthwise": "channel"},  # with all training images only
-)
+CONVENTIONAL = {"model": "conventional"}
+FIELD_WISE = {"model": "equivariant", "depthwise": "field"}
+CHANNEL_WISE = {"model": "equivariant", "depthwise": "channel"}
+# The MobileNetV2s have the same numbers of channels, these two about the same number of weights.
+DENSE = {"architecture": "densenet", "model": "conventional", "group": 1}
+DENSE_P4M = {"architecture": "densenet", "model": "equivariant", "group": 4, "reflections": True}
 FRACTIONS = (1.0, 0.25, 0.1)
 MOST_EPOCHS = 48
 STABILITY_IMAGES = 128
@@ -124,13 +125,18 @@ def main(
 def study(name: str, whole: Settings, seeds: Sequence[int], results: Path) -> Iterator[str]:
     """Yields the lines of a data set's tables: less data, and on tissue what each step gives."""
     found: dict[tuple[str, float], list[Figures]] = {}
+    sizes: dict[str, int] = {}
     for fraction in FRACTIONS:
-        for network in NETWORKS if fraction == 1 else NETWORKS[:2]:
+        networks = [CONVENTIONAL, FIELD_WISE]
+        if fraction == 1:
+            networks += [CHANNEL_WISE, DENSE, DENSE_P4M] if name == "tissue" else [CHANNEL_WISE]
+        for network in networks:
             runs = [with_fraction(replace(whole, **network, seed=seed), fraction) for seed in seeds]
             found[runs[0].title, fraction] = [measured(run, results, "accuracies") for run in runs]
-    yield from accuracy_table(name, whole, found)
+            sizes[runs[0].title] = count_weights(runs[0])
+    yield from accuracy_table(name, whole, found, sizes)
     if name == "tissue":
-        for network in NETWORKS[1:]:
+        for network in (FIELD_WISE, CHANNEL_WISE):
             for weights in ("per-tensor", "per-channel"):
                 runs = [replace(whole, **network, weights=weights, seed=seed) for seed in seeds]
                 yield from steps_table(runs[0], [measured(run, results, "steps") for run in runs])
@@ -145,6 +151,14 @@ def with_fraction(whole: Settings, fraction: float) -> Settings:
         epochs=max(whole.epochs, min(round(whole.epochs / fraction), MOST_EPOCHS)),
         calibration_images=min(whole.calibration_images, count),
     )
+
+
+def count_weights(settings: Settings) -> int:
+    """Returns how many numbers the run's network learns."""
+    with quiet_libraries():
+        from eq_aimet.experiments import build_network, count_parameters
+
+        return count_parameters(build_network(settings.model, settings))
 
 
 def measured(settings: Settings, results: Path, kind: str) -> Figures:
@@ -232,7 +246,10 @@ def figures(
 
 
 def accuracy_table(
-    name: str, whole: Settings, found: dict[tuple[str, float], list[Figures]]
+    name: str,
+    whole: Settings,
+    found: dict[tuple[str, float], list[Figures]],
+    sizes: dict[str, int],
 ) -> Iterator[str]:
     """Yields the table of accuracies by the share of training images."""
     title = {"tissue": "Real tissue", "digits": "Rotated MNIST"}[name]
@@ -243,11 +260,12 @@ def accuracy_table(
         f"pixels, {whole.epochs} epochs of all training images (of fewer images more, up to {MOST_EPOCHS}), "
         f"{whole.test_images:,} test images, {seeds} seeds: mean ± standard deviation.\n"
     )
-    headings = ("network", "training images", "FP32", "INT8", "90°: changed, INT8", "45°: changed, INT8")
-    yield from _heading(headings)
+    changes = ("90°: changed, INT8", "45°: changed, INT8")
+    yield from _heading(("network", "weights", "training images", "FP32", "INT8", *changes))
     for (network, fraction), runs in found.items():
         yield _row(
             network,
+            f"{sizes[network]:,}",
             f"{round(fraction * whole.train_images):,} ({fraction:.0%})",
             _percent([run["FP32"]["accuracy"] for run in runs]),
             _percent([run["INT8"]["accuracy"] for run in runs]),
@@ -255,7 +273,7 @@ def accuracy_table(
             _percent([run["INT8"]["changed_45"] for run in runs]),
         )
     if name == "digits":
-        yield _row("e2cnn's example network, as published", "12,000", PUBLISHED, "", "", "")
+        yield _row("e2cnn's example network, as published", "", "12,000", PUBLISHED, "", "", "")
     yield ""
 
 
