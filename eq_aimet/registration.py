@@ -18,7 +18,7 @@ from types import ModuleType
 __all__ = ["register_with_aimet"]
 
 _AIMET = "aimet_torch"
-_QUANTIZED_MODULES = "eq_aimet.aimet.quantized_modules"
+_QUANTIZED_MODULES = "eq_aimet.aimet.simulation.quantized_modules"
 
 
 def register_with_aimet() -> None:

@@ -27,13 +27,13 @@ import typer
 from rich import get_console
 
 from eq_aimet.errors import EqAimetError, InvalidArgumentError
-from eq_aimet.experiments import count_images
-from eq_aimet.training import ResultsFolder, Settings, quiet_libraries
+from eq_aimet.experiments import ResultsFolder, Settings, count_images
+from eq_aimet.experiments.training import quiet_libraries
 
 if TYPE_CHECKING:
     import torch
 
-    from eq_aimet.training import ImageDataModule
+    from eq_aimet.experiments.training import ImageDataModule
 
 Figures = dict[str, dict[str, float]]  # what was measured, by the network's precision or the step
 
@@ -224,9 +224,9 @@ def figures(
     import torch
 
     from eq_aimet import equivariance_error
-    from eq_aimet.deploy.measuring import signal_to_noise
-    from eq_aimet.pictures import measure_stability
-    from eq_aimet.training import measure_accuracy
+    from eq_aimet.deploy.onnx.measuring import signal_to_noise
+    from eq_aimet.experiments.pictures import measure_stability
+    from eq_aimet.experiments.training import measure_accuracy
 
     images = data.images("test", STABILITY_IMAGES).to(settings.device)
     loader = data.test_dataloader()

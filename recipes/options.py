@@ -11,8 +11,8 @@ from rich import get_console
 from rich.markup import escape
 
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.experiments import check_network, count_images
-from eq_aimet.training import Settings, is_first_process
+from eq_aimet.experiments import Settings, check_network, count_images
+from eq_aimet.experiments.training import is_first_process
 
 DEFAULT_IMAGES = (3072, 512, 1024)  # of the synthetic set: train, valid, test
 DEFAULT = Settings(*DEFAULT_IMAGES)
@@ -99,7 +99,7 @@ def prepare(
 
 def fetch(folder: Path | None) -> None:
     """Fetches PCam into the folder; what is there already and whole is kept."""
-    from eq_aimet.data import download_pcam
+    from eq_aimet.experiments.data import download_pcam
 
     if folder is None:
         raise InvalidArgumentError(

@@ -38,12 +38,14 @@ from rich import get_console
 from rich.markup import escape
 
 from eq_aimet.errors import EqAimetError
-from eq_aimet.training import ResultsFolder, Settings, is_first_process, quiet_libraries
+from eq_aimet.experiments import ResultsFolder, Settings
+from eq_aimet.experiments.training import is_first_process, quiet_libraries
 
 if TYPE_CHECKING:
     import torch
 
-    from eq_aimet.training import EpochRecord, ImageDataModule, TableRow
+    from eq_aimet.experiments import TableRow
+    from eq_aimet.experiments.training import EpochRecord, ImageDataModule
 
 NOTES = (
     "90°, 45°: the worst relative change of the logits under such turns",
@@ -143,8 +145,13 @@ def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = F
     with console.status("loading Lightning and AIMET"), quiet_libraries():
         import aimet_torch.quantsim  # noqa: F401
 
-        from eq_aimet.experiments import CLASS_NAMES, open_data, quantize_and_measure
-        from eq_aimet.pictures import RunFindings, write_run_report
+        from eq_aimet.experiments import (
+            CLASS_NAMES,
+            RunFindings,
+            open_data,
+            quantize_and_measure,
+            write_run_report,
+        )
 
     data = open_data(settings, workers=workers)
     counts = f"{len(data.train)} training, {len(data.valid)} validation and {len(data.test)} test images"
@@ -188,7 +195,7 @@ def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = F
 
 def write_tables(folder: ResultsFolder, rows: list[TableRow]) -> None:
     """Writes the tables as Markdown, with their notes, and as JSON."""
-    from eq_aimet.training import markdown_device_table, markdown_table
+    from eq_aimet.experiments import markdown_device_table, markdown_table
 
     tables = [markdown_table(rows), markdown_device_table(rows), "".join(f"- {note}\n" for note in NOTES)]
     folder.write_text("table.md", "\n".join(tables))
@@ -197,7 +204,7 @@ def write_tables(folder: ResultsFolder, rows: list[TableRow]) -> None:
 
 def print_tables(rows: list[TableRow], *, title: str) -> None:
     """Prints the tables and their notes."""
-    from eq_aimet.training import terminal_device_table, terminal_table
+    from eq_aimet.experiments import terminal_device_table, terminal_table
 
     console.print()
     console.print(terminal_table(rows, title=title))

@@ -24,7 +24,7 @@ from pcam_mnv2 import NOTES, print_tables, run, write_tables
 from rich.markup import escape
 
 from eq_aimet.errors import EqAimetError
-from eq_aimet.training import ResultsFolder, Settings, TableRow
+from eq_aimet.experiments import ResultsFolder, Settings, TableRow
 
 NETWORKS = (
     {"architecture": "mobilenet", "model": "conventional", "group": 8},
@@ -112,7 +112,7 @@ def make_table(runs: list[Settings], results: Path, *, workers: int) -> None:
     if not rows:
         return
 
-    from eq_aimet.pictures import RunFindings, write_run_report
+    from eq_aimet.experiments import RunFindings, write_run_report
 
     names = [settings.run_name.split("_") for settings in runs]
     shared = "_".join(part for part in names[0] if all(part in name for name in names))

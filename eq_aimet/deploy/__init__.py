@@ -1,1 +1,1 @@
-"""ONNX files for devices: orbit storage, integer arithmetic, verification. Needs no AIMET."""
+"""Files for devices, and the runtimes that open them. Needs no AIMET."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eq_aimet.training import ImageDataModule, Settings
+    from eq_aimet.experiments.settings import Settings
+    from eq_aimet.experiments.training import ImageDataModule
 
 __all__ = ["count_images", "open_data"]
 
@@ -22,7 +23,7 @@ def open_data(settings: Settings, *, workers: int = 0) -> ImageDataModule:
     Raises:
         DataError: a file is missing, damaged or holds something else.
     """
-    from eq_aimet.training import ImageDataModule, PatchDataModule
+    from eq_aimet.experiments.training import ImageDataModule, PatchDataModule
 
     limits = (settings.train_images, settings.valid_images, settings.test_images)
     options: dict[str, Any] = {
@@ -32,7 +33,7 @@ def open_data(settings: Settings, *, workers: int = 0) -> ImageDataModule:
         "pin_memory": settings.device == "cuda",
     }
     if settings.dataset == "rotated-mnist":
-        from eq_aimet.data import RotatedMnist, rotate, turn
+        from eq_aimet.experiments.data import RotatedMnist, rotate, turn
 
         splits = [
             RotatedMnist(settings.data, split, size=settings.crop, limit=limit)
@@ -41,7 +42,7 @@ def open_data(settings: Settings, *, workers: int = 0) -> ImageDataModule:
         augment = {"quarter": turn, "any": rotate}[settings.turns]  # a mirrored digit is none
         return ImageDataModule(*splits, augment=augment, classes=10, **options)
 
-    from eq_aimet.data import rotate_and_flip, turn_and_flip
+    from eq_aimet.experiments.data import rotate_and_flip, turn_and_flip
 
     folder = _synthetic_folder(settings) if settings.data == "synthetic" else settings.data
     augment = {"quarter": turn_and_flip, "any": rotate_and_flip}[settings.turns]
@@ -50,7 +51,7 @@ def open_data(settings: Settings, *, workers: int = 0) -> ImageDataModule:
 
 def count_images(settings: Settings, limits: tuple[int | None, int | None, int | None]) -> Settings:
     """Returns the settings with the numbers of images that there are, or the limits where they are lower."""
-    from eq_aimet.data import check_mnist, check_split
+    from eq_aimet.experiments.data import check_mnist, check_split
 
     if settings.dataset == "rotated-mnist":
         found = check_mnist(settings.data)
@@ -67,7 +68,7 @@ def _synthetic_folder(settings: Settings) -> Path:
     """Returns the user's cache folder with the synthetic set, which is written there at first use."""
     from platformdirs import user_cache_path
 
-    from eq_aimet.data import write_synthetic_pcam
+    from eq_aimet.experiments.data import write_synthetic_pcam
 
     counts = (settings.train_images, settings.valid_images, settings.test_images)
     folder = user_cache_path("eq_aimet") / "-".join(["synthetic", *map(str, counts)])

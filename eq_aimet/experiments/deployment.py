@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from eq_aimet import export_onnx, verify_onnx
 from eq_aimet.errors import DataError
-from eq_aimet.training import DeviceFigures
+from eq_aimet.experiments.device_figures import DeviceFigures
 
 if TYPE_CHECKING:
     import torch
     from aimet_torch.quantsim import QuantizationSimModel
 
-    from eq_aimet.training import ResultsFolder
+    from eq_aimet.experiments.results import ResultsFolder
 
 __all__ = ["deploy"]
 

@@ -13,9 +13,7 @@ import torch
 
 from eq_aimet import equivariance_error, export_model
 from eq_aimet.experiments.deployment import deploy
-from eq_aimet.experiments.quantization import equalize, simulate
-from eq_aimet.experiments.trained import count_parameters
-from eq_aimet.pictures import (
+from eq_aimet.experiments.pictures import (
     LayerRanges,
     Predictions,
     Stability,
@@ -23,10 +21,15 @@ from eq_aimet.pictures import (
     measure_stability,
     measure_weight_ranges,
 )
-from eq_aimet.training import TableRow, measure_accuracy, quiet_libraries
+from eq_aimet.experiments.quantization import equalize, simulate
+from eq_aimet.experiments.table import TableRow
+from eq_aimet.experiments.trained import count_parameters
+from eq_aimet.experiments.training import measure_accuracy, quiet_libraries
 
 if TYPE_CHECKING:
-    from eq_aimet.training import ImageDataModule, ResultsFolder, Settings
+    from eq_aimet.experiments.results import ResultsFolder
+    from eq_aimet.experiments.settings import Settings
+    from eq_aimet.experiments.training import ImageDataModule
 
 __all__ = ["NetworkFindings", "quantize_and_measure"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from eq_aimet.training import Settings
+    from eq_aimet.experiments.settings import Settings
 
 __all__ = ["CLASS_NAMES", "IMAGE_CHANNELS", "build_network", "check_network"]
 

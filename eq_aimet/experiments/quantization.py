@@ -17,7 +17,7 @@ from eq_aimet import equalize_equivariant, make_portable, tie_encodings
 from eq_aimet.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from eq_aimet.aimet.report import EqualizationReport
+    from eq_aimet.aimet.equalization.report import EqualizationReport
 
 __all__ = ["EQUALIZATIONS", "equalize", "simulate"]
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from eq_aimet.experiments.networks import build_network
-from eq_aimet.training import ImageClassifier, best_weights, quiet_libraries, train_classifier
+from eq_aimet.experiments.training import ImageClassifier, best_weights, quiet_libraries, train_classifier
 
 if TYPE_CHECKING:
-    from eq_aimet.training import EpochRecord, ImageDataModule, ResultsFolder, Settings
+    from eq_aimet.experiments.results import ResultsFolder
+    from eq_aimet.experiments.settings import Settings
+    from eq_aimet.experiments.training import EpochRecord, ImageDataModule
 
 __all__ = ["count_parameters", "train_network"]
 

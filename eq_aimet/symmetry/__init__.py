@@ -1,20 +1,9 @@
 """Blocks, orbits, scaling and the measuring of equivariance, on torch and numpy alone."""
 
-from eq_aimet.symmetry.blocks import (
-    Action,
-    LayerBlocks,
-    TagHandle,
-    channel_counts,
-    is_blockwise_depthwise,
-    is_convolution,
-    is_layer,
-    is_transposed,
-    regular_actions,
-    stored_blocks,
-    tag_blocks,
-)
+from eq_aimet.symmetry.actions import Action, regular_actions
+from eq_aimet.symmetry.blocks import LayerBlocks, TagHandle, is_blockwise_depthwise, stored_blocks, tag_blocks
 from eq_aimet.symmetry.equivariance import EquivarianceReport, assert_equivariant, equivariance_error
-from eq_aimet.symmetry.modules import Add, Concat, GroupMaxPool, Mask
+from eq_aimet.symmetry.layers import channel_counts, is_convolution, is_layer, is_transposed
 from eq_aimet.symmetry.orbits import asymmetry, is_symmetric, orbit_index, symmetrize, weight_orbits
 from eq_aimet.symmetry.scaling import (
     block_ranges,
@@ -51,8 +40,4 @@ __all__ = [
     "equivariance_error",
     "assert_equivariant",
     "EquivarianceReport",
-    "Add",
-    "Concat",
-    "Mask",
-    "GroupMaxPool",
 ]

@@ -1,61 +1,86 @@
-"""Whether a layer's weights have the symmetry that an action says."""
+"""Actions: what one group element does to the channels and the kernel of a layer."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from eq_aimet.symmetry.blocks import Action, is_convolution, is_transposed
+import numpy as np
 
-__all__ = ["has_action"]
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.symmetry.layers import describe_blocks
+
+__all__ = ["Action", "regular_actions"]
 
 
-def has_action(layer: torch.nn.Module, action: Action, tolerance: float = 1e-5) -> bool:
-    """Return whether `action` maps the weights of a convolution onto themselves.
+@dataclass(frozen=True)
+class Action:
+    """What one group element does to a layer.
+
+    It maps the weights onto themselves: with `turn` mirroring the k×k grid (if `flip`) and then turning it
+    counter-clockwise by `turns` quarter turns, a symmetric weight of shape (out, in, k, k) satisfies
+    `weight[permutation_out[o], permutation_in[i]] == turn(weight[o, i])` for all channels o and i.
+
+    Attributes:
+        permutation_in: Where each input channel goes; a permutation of 0 … in−1.
+        permutation_out: Where each output channel goes; a permutation of 0 … out−1.
+        turns: Quarter turns of the grid, 0 to 3, counter-clockwise when the first row is on top.
+        flip: Whether the grid's columns are mirrored before the turn.
+    """
+
+    permutation_in: tuple[int, ...]
+    permutation_out: tuple[int, ...]
+    turns: int = 0
+    flip: bool = False
+
+    def __repr__(self) -> str:
+        return f"Action(turns={self.turns}, flip={self.flip})"
+
+
+def regular_actions(
+    blocks_in: Sequence[int], blocks_out: Sequence[int], *, order: int, kernel_size: int = 1
+) -> tuple[Action, ...]:
+    """Return the generators of C_N's exact elements for a layer between regular and trivial fields.
+
+    A turn by 360°/N shifts a block of N channels cyclically by one and leaves a block of one channel where
+    it is. For 1×1 kernels every element is exact; for larger ones those that turn the grid by a
+    multiple of 90°.
 
     Args:
-        layer: A convolution; any other layer has every action.
-        action: What a group element does to the layer.
-        tolerance: The difference that counts as rounding, relative to the largest weight.
+        blocks_in: Sizes of the input blocks, each `order` or 1.
+        blocks_out: Sizes of the output blocks, each `order` or 1.
+        order: N of the group C_N.
+        kernel_size: k of the k×k kernel.
 
     Example:
-        >>> convolution = torch.nn.Conv2d(1, 1, 3)
-        >>> has_action(convolution, Action((0,), (0,), turns=1))
-        False
-        >>> _ = torch.nn.init.ones_(convolution.weight)
-        >>> has_action(convolution, Action((0,), (0,), turns=1))
-        True
+        >>> regular_actions([1], [8], order=8, kernel_size=3)
+        (Action(turns=1, flip=False),)
+        >>> regular_actions([1], [8], order=8, kernel_size=3)[0].permutation_out
+        (2, 3, 4, 5, 6, 7, 0, 1)
     """
-    if not is_convolution(layer):
-        return True
-    weight, groups = layer.weight, layer.groups
-    assert isinstance(weight, torch.Tensor)
-    assert isinstance(groups, int)
-    weight = weight.detach()
-    first, second = action.permutation_out, action.permutation_in
-    if is_transposed(layer):
-        first, second = second, first
-    moved = _move_channels(weight, torch.tensor(first), torch.tensor(second), groups)
-    if moved is None:
-        return False
-    turned = weight.flip(-1) if action.flip else weight
-    if weight.dim() == 4 and action.turns % 4:
-        turned = torch.rot90(turned, action.turns, dims=(-2, -1))
-    # Equality is the common case, and faster to see than how large the difference is.
-    if torch.equal(moved, turned):
-        return True
-    return float((moved - turned).abs().max()) <= tolerance * float(weight.abs().max())
+    for argument, sizes in (("blocks_in", blocks_in), ("blocks_out", blocks_out)):
+        if any(size not in (1, order) for size in sizes):
+            raise InvalidArgumentError(
+                argument,
+                received=describe_blocks(tuple(sizes)),
+                expected=f"blocks of 1 or {order} channels",
+                remedy="Write the `Action`s of other representations out by hand.",
+            )
+    if order == 1:
+        return ()
+    if kernel_size == 1:
+        shift, turns = 1, 0
+    else:
+        quarter_turns = np.gcd(order, 4)  # the group's elements that turn the grid onto itself
+        if quarter_turns == 1:
+            return ()
+        shift, turns = order // int(quarter_turns), 4 // int(quarter_turns)
+    return (Action(_shift(blocks_in, shift), _shift(blocks_out, shift), turns),)
 
 
-def _move_channels(
-    weight: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, groups: int
-) -> torch.Tensor | None:
-    """Return the weight with rows and columns permuted, or `None` if they move out of their groups."""
-    if groups == 1:
-        return weight[rows.to(weight.device)].index_select(1, columns.to(weight.device))
-    columns = columns.reshape(groups, -1)  # [groups, columns per group]
-    height = len(rows) // groups
-    # A group of channels moves as one: the columns are counted from the first one of the group they move to.
-    within = columns[torch.arange(len(rows)) // height] - (rows // height * columns.shape[1])[:, None]
-    if within.min() < 0 or within.max() >= columns.shape[1]:
-        return None
-    return weight[rows.to(weight.device)[:, None], within.to(weight.device)]
+def _shift(blocks: Sequence[int], shift: int) -> tuple[int, ...]:
+    permutation: list[int] = []
+    for size in blocks:
+        start = len(permutation)
+        permutation += [start + (channel + shift) % size for channel in range(size)]
+    return tuple(permutation)

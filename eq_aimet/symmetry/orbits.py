@@ -10,7 +10,9 @@ from functools import lru_cache
 import torch
 
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.symmetry.blocks import Action, LayerBlocks, is_transposed, stored_blocks
+from eq_aimet.symmetry.actions import Action
+from eq_aimet.symmetry.blocks import LayerBlocks, stored_blocks
+from eq_aimet.symmetry.layers import is_transposed
 
 __all__ = ["asymmetry", "is_symmetric", "orbit_index", "symmetrize", "weight_orbits"]
 

@@ -20,8 +20,8 @@ from aimet_torch.model_preparer import prepare_model
 from aimet_torch.quantsim import QuantizationSimModel
 
 from eq_aimet import calibrate_without_data, equalize_equivariant, equivariant_hooks, export_model
+from eq_aimet.experiments.training import PatchDataModule, best_weights, quiet_libraries
 from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
-from eq_aimet.training import PatchDataModule, best_weights, quiet_libraries
 
 DEVIATIONS = (3, 4, 5, 6, 7, 8, 10)
 

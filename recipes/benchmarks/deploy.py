@@ -138,7 +138,7 @@ def deploy(name: str, model: torch.nn.Module, folder: Path) -> Deployed:
 
 def size_table(files: list[Deployed]) -> Iterator[str]:
     """Yield the table of file sizes and of the time to open a file."""
-    from eq_aimet.deploy.session import open_session
+    from eq_aimet.deploy.onnx.session import open_session
 
     yield from heading(
         "Size and opening",
@@ -175,7 +175,7 @@ def size_table(files: list[Deployed]) -> Iterator[str]:
 
 def latency_table(files: list[Deployed]) -> Iterator[str]:
     """Yield the table of latencies, all networks and kinds of file measured in turns."""
-    from eq_aimet.deploy.session import open_session, run_session
+    from eq_aimet.deploy.onnx.session import open_session, run_session
 
     yield from heading(
         "Latency",

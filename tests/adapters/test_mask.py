@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from eq_aimet.adapters.e2cnn import CircularMask, enn, gspaces
-from eq_aimet.adapters.masks import circular_mask
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.plain.circular_mask import circular_mask
 
 GSPACE = gspaces.Rot2dOnR2(4)
 RGB = enn.FieldType(GSPACE, 3 * [GSPACE.trivial_repr])

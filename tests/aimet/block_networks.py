@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from eq_aimet.symmetry import Add, GroupMaxPool, regular_actions, symmetrize, tag_blocks
+from eq_aimet.plain import Add, GroupMaxPool
+from eq_aimet.symmetry import regular_actions, symmetrize, tag_blocks
 
 
 def convolution(

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from eq_aimet.errors import DataError
-from eq_aimet.experiments import deployment
-from eq_aimet.training import ResultsFolder
+from eq_aimet.experiments import ResultsFolder, deployment
 
 
 def test_a_full_disk_while_verifying_is_one_clear_line(tmp_path, monkeypatch):

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.experiments import build_network, check_network, equalize, simulate
-from eq_aimet.training import Settings
+from eq_aimet.experiments import Settings, build_network, check_network, equalize, simulate
 
 
 def settings(**options):

@@ -207,7 +207,7 @@ def tissue(tmp_path_factory):
     """Synthetic tissue: the central 65 pixels of each patch at half the size, and the labels."""
     import h5py
 
-    from eq_aimet.data import write_synthetic_pcam
+    from eq_aimet.experiments.data import write_synthetic_pcam
 
     folder = write_synthetic_pcam(
         tmp_path_factory.mktemp("tissue"), train=512, valid=1, test=256, progress=False

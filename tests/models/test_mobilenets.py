@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from eq_aimet.adapters.e2cnn import ChannelwiseR2Conv, enn
-from eq_aimet.adapters.masks import circular_mask
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
+from eq_aimet.plain.circular_mask import circular_mask
 
 SIZE = 19  # grids 9, 5 and 3
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from eq_aimet.data import write_synthetic_pcam
+from eq_aimet.experiments.data import write_synthetic_pcam
 from eq_aimet.models import MobileNetV2
 
 

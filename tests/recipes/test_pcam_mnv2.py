@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from eq_aimet import export_model
-from eq_aimet.data import PCamDataset, write_synthetic_pcam
+from eq_aimet.experiments.data import PCamDataset, write_synthetic_pcam
+from eq_aimet.experiments.training import best_weights, measure_accuracy
+from eq_aimet.experiments.training.checkpoints import read_checkpoint
 from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
-from eq_aimet.training import best_weights, measure_accuracy
-from eq_aimet.training.checkpoints import read_checkpoint
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "pcam_mnv2.py"
 CROP, GROUP, WIDTH = 33, 4, 0.25

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from eq_aimet.data import write_synthetic_pcam
+from eq_aimet.experiments.data import write_synthetic_pcam
 
 OPTIONS = [
     *("--crop", "33", "--width", "0.25", "--epochs", "1"),

@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from eq_aimet.errors import EqAimetError, EquivarianceError, InvalidArgumentError
+from eq_aimet.plain import GroupMaxPool
 from eq_aimet.symmetry import (
     Action,
-    GroupMaxPool,
     assert_equivariant,
     equivariance_error,
     regular_actions,

@@ -12,8 +12,9 @@ from e2cnn.group import Representation
 from e2cnn.gspaces import GSpace
 from e2cnn.nn import FieldType
 
-from eq_aimet.symmetry.actions import has_action
-from eq_aimet.symmetry.blocks import Action, LayerBlocks, tag_blocks
+from eq_aimet.symmetry.actions import Action
+from eq_aimet.symmetry.blocks import LayerBlocks, tag_blocks
+from eq_aimet.symmetry.weight_symmetry import has_action
 
 __all__ = ["describe_layer", "field_sizes", "tag_with_types"]
 

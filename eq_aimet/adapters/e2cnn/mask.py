@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from e2cnn.nn import EquivariantModule, FieldType, GeometricTensor
 
-from eq_aimet.adapters.masks import circular_mask
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.plain.circular_mask import circular_mask
 
 __all__ = ["CircularMask"]
 
@@ -64,8 +64,8 @@ class CircularMask(EquivariantModule):
         return input_shape
 
     def export(self) -> torch.nn.Module:
-        """Returns a new plain `eq_aimet.symmetry.modules.Mask` in eval mode; this module keeps its mode."""
-        from eq_aimet.symmetry.modules import Mask
+        """Returns a new plain `eq_aimet.plain.operations.Mask` in eval mode; this module keeps its mode."""
+        from eq_aimet.plain.operations import Mask
 
         return Mask(self.mask.clone()).eval()
 

@@ -19,7 +19,7 @@ import torch
 from e2cnn.nn import EquivariantModule, FieldType, GeometricTensor
 from torch import fx
 
-from eq_aimet import symmetry
+from eq_aimet import plain
 from eq_aimet.adapters.e2cnn.composites import COMPOSITES
 from eq_aimet.adapters.e2cnn.graphs import (
     TracedGraph,
@@ -310,7 +310,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
         # eq_aimet's own plain modules have quantized twins and stay whole, as torch's do.
-        own = type(m).__module__.startswith(symmetry.__name__)
+        own = type(m).__module__.startswith(plain.__name__)
         return not isinstance(m, EquivariantModule) and (
             own or super().is_leaf_module(m, module_qualified_name)
         )

@@ -1,0 +1,39 @@
+"""Why a layer was not equalized: what stops a scale on its output side and on its input side."""
+
+from __future__ import annotations
+
+import torch
+
+from eq_aimet.aimet.equalization.recorder import Recorder
+from eq_aimet.symmetry import is_layer
+
+__all__ = ["reasons_left_out"]
+
+
+def reasons_left_out(recorder: Recorder, names: dict[torch.nn.Module, str]) -> dict[torch.nn.Module, str]:
+    """Return the reason for each layer of the model that is in no scaled CLS set and in no region.
+
+    Args:
+        recorder: What the hooks saw.
+        names: The dotted name of each module.
+    """
+    equalized = {layer for scaled in recorder.scaled for layer in scaled.layers}
+    equalized |= {layer for region in recorder.regions for layer in (*region.sources, *region.sinks)}
+    dropped = {layer: reason for cls_set, reason in recorder.dropped for layer in cls_set}
+    outputs = {joint.layer: joint for joint in recorder.joints.sources}
+    inputs = {joint.layer: joint for joint in recorder.joints.sinks}
+    reasons: dict[torch.nn.Module, str] = {}
+    for layer in names:
+        if not is_layer(layer) or layer in equalized:
+            continue
+        if layer in recorder.unsafe:
+            reasons[layer] = recorder.unsafe[layer]
+        elif layer in dropped:
+            reasons[layer] = f"its CLS set was dropped: {dropped[layer]}"
+        elif layer not in outputs:
+            reasons[layer] = "it is not reached from the input"
+        else:
+            output = outputs[layer].reason or "no layer that can be scaled reads it"
+            source = inputs[layer].reason or "no layer that can be scaled writes it"
+            reasons[layer] = f"its output: {output}; its input: {source}"
+    return reasons

@@ -1,0 +1,1 @@
+"""ONNX files for devices: orbit storage, arrangement, integer arithmetic. Needs no AIMET."""

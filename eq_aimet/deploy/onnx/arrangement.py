@@ -1,0 +1,191 @@
+"""Operators rewritten so that the runtime's fast integer kernels compute them.
+
+Each rewriting computes the same integers: products and sums of the same quantized numbers in another
+arrangement. Sums of integers do not depend on their order, so what is computed in integers is bit-identical
+for a turned image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from eq_aimet.deploy.onnx.graph import Graph, attributes
+
+__all__ = ["Rewriting", "arrange"]
+
+_SPATIAL = (2, 3)
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """An operator that was rewritten.
+
+    Attributes:
+        operator: Its type and output, e.g. `AveragePool of /pool/out`.
+        into: What computes it now.
+    """
+
+    operator: str
+    into: str
+
+
+@dataclass(frozen=True)
+class _Quantized:
+    """An operator behind a DequantizeLinear, and the QuantizeLinear of its output if that follows."""
+
+    node: onnx.NodeProto
+    before: onnx.NodeProto
+    after: onnx.NodeProto | None
+
+
+def arrange(graph: Graph) -> tuple[Rewriting, ...]:
+    """Rewrite what onnxruntime would compute slowly or in floating point, in place.
+
+    - A quantized average pooling with constant divisor becomes a depthwise convolution with ones:
+      onnxruntime sums the windows of an average pooling in floats, in an order that a turn changes.
+    - A quantized mean over the grid becomes a global average pooling, which is summed in integers.
+    - A grouped convolution whose groups have as many inputs as outputs becomes a depthwise one.
+
+    Returns:
+        What was rewritten.
+    """
+    done = []
+    for quantized in _quantized_operators(graph):
+        node = quantized.node
+        rewrite = _REWRITINGS.get(node.op_type)
+        into = rewrite(graph, quantized) if rewrite else ""
+        if into:
+            done.append(Rewriting(f"{node.op_type} of {node.output[0]}", into))
+    return tuple(done)
+
+
+def _quantized_operators(graph: Graph) -> list[_Quantized]:
+    producers, consumers = graph.producers(), graph.consumers()
+    found = []
+    for node in graph.nodes:
+        before = producers.get(node.input[0]) if node.input else None
+        after = consumers.get(node.output[0], [])
+        if before is not None and before.op_type == "DequantizeLinear":
+            quantizes = len(after) == 1 and after[0].op_type == "QuantizeLinear"
+            found.append(_Quantized(node, before, after[0] if quantizes else None))
+    return found
+
+
+def _average_pool(graph: Graph, quantized: _Quantized) -> str:
+    """An average over k×k windows is a depthwise convolution with ones and a weight scale of 1/k²."""
+    node, options = quantized.node, attributes(quantized.node)
+    shape = graph.shape(node.input[0])
+    pads = options.get("pads", [0, 0, 0, 0])
+    uniform = not any(pads) or options.get("count_include_pad", 0)
+    if (
+        quantized.after is None
+        or shape is None
+        or len(shape) != 4
+        or not uniform
+        or options.get("ceil_mode", 0)
+        or options.get("auto_pad", b"NOTSET") != b"NOTSET"
+    ):
+        return ""
+    channels, kernel = shape[1], options["kernel_shape"]
+    ones = graph.constant(np.ones((channels, 1, *kernel), dtype=np.int8))
+    scale = graph.constant(np.array(1 / np.prod(kernel), dtype=np.float32))
+    weight = graph.node("DequantizeLinear", [ones, scale, graph.constant(np.zeros((), dtype=np.int8))])
+    graph.remove(node)
+    graph.node(
+        "Conv",
+        [node.input[0], weight],
+        node.output[0],
+        group=channels,
+        kernel_shape=kernel,
+        pads=pads,
+        strides=options.get("strides", [1, 1]),
+        dilations=options.get("dilations", [1, 1]),
+    )
+    return "a depthwise convolution with ones"
+
+
+def _mean(graph: Graph, quantized: _Quantized) -> str:
+    """A mean over both dimensions of the grid is GlobalAveragePool, and a Reshape of what it gives."""
+    node, options = quantized.node, attributes(quantized.node)
+    axes = options.get("axes")
+    if axes is None and len(node.input) > 1 and node.input[1] in graph.constants:
+        axes = graph.constants[node.input[1]].tolist()
+    shape, out_shape = graph.shape(node.input[0]), graph.shape(node.output[0])
+    after = quantized.after
+    if after is None or shape is None or out_shape is None or len(shape) != 4 or axes is None:
+        return ""
+    if tuple(sorted(axis % 4 for axis in axes)) != _SPATIAL:
+        return ""
+    graph.remove(node)
+    pooled = graph.node("GlobalAveragePool", [node.input[0]])
+    if len(out_shape) == 4:
+        after.input[0] = pooled
+        return "a global average pooling"
+    # The integers are reshaped, so that the pooling stays between its two quantizers.
+    quantize = graph.node("QuantizeLinear", [pooled, *after.input[1:]])
+    graph.remove(after)
+    shape_name = graph.constant(np.array(out_shape, dtype=np.int64))
+    graph.node("Reshape", [quantize, shape_name], after.output[0])
+    return "a global average pooling"
+
+
+def _grouped_convolution(graph: Graph, quantized: _Quantized) -> str:
+    """Groups of n inputs and n outputs are laid out along the width, where a depthwise kernel meets them.
+
+    With x' [(g, a), y, n·x + b] = x[(g, b), y, x] the output channel (g, a) sees only channel (g, a) of x',
+    through a kernel of width n·k and with n times the stride: the same sums, in onnxruntime's kernel for
+    depthwise convolutions, which does not go through one small matrix product for each group.
+    """
+    node, options = quantized.node, attributes(quantized.node)
+    groups = options.get("group", 1)
+    shape = graph.shape(node.input[0])
+    loaded = graph.producers().get(node.input[1])
+    weight = graph.constants.get(loaded.input[0]) if loaded is not None else None
+    if groups == 1 or shape is None or len(shape) != 4 or loaded is None or weight is None:
+        return ""
+    size = weight.shape[1]
+    dilations, auto_pad = options.get("dilations", [1, 1]), options.get("auto_pad", b"NOTSET")
+    if size == 1 or weight.shape[0] != groups * size or any(step != 1 for step in dilations):
+        return ""
+    if auto_pad != b"NOTSET" or len(graph.consumers()[loaded.input[0]]) > 1:
+        return ""
+    batch, channels, height, width = shape
+
+    integers = quantized.before.input[0]
+    value = graph.node("Reshape", [integers, _shape(graph, batch, groups, size, height, width)])
+    value = graph.node("Transpose", [value], perm=[0, 1, 3, 4, 2])  # [batch, groups, height, width, n]
+    value = graph.node("Reshape", [value, _shape(graph, batch, groups, 1, height, width, size)])
+    value = graph.node("Expand", [value, _shape(graph, batch, groups, size, height, width, size)])
+    value = graph.node("Reshape", [value, _shape(graph, batch, channels, height, width * size)])
+    value = graph.node("DequantizeLinear", [value, *quantized.before.input[1:]])
+
+    kernel_height, kernel_width = weight.shape[2:]
+    # [groups·n, 1, k, k·n]; rebuilt at load as the weight itself is, where that is stored by orbit
+    laid_out = graph.node("Transpose", [loaded.input[0]], perm=[0, 2, 3, 1])
+    laid_out = graph.node(
+        "Reshape", [laid_out, _shape(graph, channels, 1, kernel_height, kernel_width * size)]
+    )
+    loaded.input[0] = laid_out
+    top, left, bottom, right = options.get("pads", [0, 0, 0, 0])
+    down, along = options.get("strides", [1, 1])
+    graph.remove(node)
+    graph.node(
+        "Conv",
+        [value, *node.input[1:]],
+        node.output[0],
+        group=channels,
+        kernel_shape=[kernel_height, kernel_width * size],
+        pads=[top, left * size, bottom, right * size],
+        strides=[down, along * size],
+    )
+    return f"a depthwise convolution {kernel_height}×{kernel_width * size}"
+
+
+def _shape(graph: Graph, *sizes: int) -> str:
+    return graph.constant(np.array(sizes, dtype=np.int64))
+
+
+_REWRITINGS = {"AveragePool": _average_pool, "ReduceMean": _mean, "Conv": _grouped_convolution}

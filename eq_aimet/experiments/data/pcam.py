@@ -1,0 +1,157 @@
+"""PatchCamelyon, or any set in its layout, as a torch data set that reads its file sample by sample."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.experiments.data.layout import IMAGE_SHAPE, check_split, open_hdf5
+from eq_aimet.files import data_error
+
+__all__ = ["PCamDataset"]
+
+_SMALLEST_CROP = 33  # the central square, which decides the label, with its odd middle
+_CHUNK_CACHE_BYTES = 8 << 20
+
+
+class PCamDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """The samples of one split: an image, float32, shape (3, crop, crop), and its label, int64, 0 or 1.
+
+    The constructor checks the files and reads the labels. Each image is read when asked for, through a file
+    handle that each process opens for itself at its first image, so that memory stays the same whatever the
+    split's size and `DataLoader` workers can share the data set.
+
+    The images' values lie in [0, 1]: the file's divided by 255, without any further normalization.
+
+    Args:
+        folder: where the split's files lie, as `.h5` or as `.h5.gz`.
+        split: "train", "valid" or "test".
+        crop: the side of the crop, odd and within 33..95. It starts at row and column (96 - crop) // 2, so 95
+            leaves out the last row and the last column.
+        transform: applied to each image, `turn_and_flip` for instance.
+        limit: how many samples to keep, from the first one on; by default, and where there are fewer, all.
+        cache_dir: where gzipped files are unpacked to; by default the user's cache folder.
+        progress: whether unpacking shows a progress bar.
+
+    Raises:
+        InvalidArgumentError: the split, crop or limit is not possible.
+        DataError: a file is missing, damaged or not in PCam's layout.
+
+    Example:
+        >>> import tempfile
+        >>> from eq_aimet.experiments.data import write_synthetic_pcam
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = write_synthetic_pcam(folder, train=2, valid=2, test=2, progress=False)
+        ...     with PCamDataset(folder, "train") as dataset:
+        ...         image, label = dataset[0]
+        >>> image.shape, image.dtype, label.dtype
+        (torch.Size([3, 95, 95]), torch.float32, torch.int64)
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str,
+        *,
+        crop: int = 95,
+        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        limit: int | None = None,
+        cache_dir: str | Path | None = None,
+        progress: bool = True,
+    ) -> None:
+        _check_crop(crop)
+        if limit is not None and limit < 1:
+            raise InvalidArgumentError(
+                "limit",
+                received=limit,
+                expected="a positive number of samples, or None",
+                remedy="Leave it out to take the whole split.",
+            )
+        self.files = check_split(folder, split, cache_dir=cache_dir, progress=progress)
+        self.crop = crop
+        self.transform = transform
+        count = self.files.count if limit is None else min(limit, self.files.count)
+        with open_hdf5(self.files.labels) as file:
+            self._labels: np.ndarray[Any, np.dtype[np.uint8]] = file["y"][:count, 0, 0, 0]
+        self._handle: h5py.File | None = None
+        self._handle_process: int | None = None
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """All labels in the samples' order, int64, shape (samples,)."""
+        return torch.from_numpy(self._labels.astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        count = len(self)
+        if not -count <= index < count:
+            # Python's own protocol of iteration ends at an IndexError.
+            raise IndexError(f"`index`: received {index}; expected -{count} <= index < {count}")
+        index = int(index) % count
+        start = (IMAGE_SHAPE[0] - self.crop) // 2
+        window = slice(start, start + self.crop)
+        try:
+            pixels = self._images()[index, window, window]
+        except OSError as error:
+            raise data_error(
+                self.files.images,
+                received=f"a damaged image at index {index} ({error})",
+                expected="images that can be read",
+                remedy="The file is damaged; get it again.",
+            ) from error
+        # [crop, crop, 3] -> [3, crop, crop]
+        image = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(255).contiguous()
+        if self.transform is not None:
+            image = self.transform(image)
+        return image, torch.tensor(int(self._labels[index]), dtype=torch.int64)
+
+    def close(self) -> None:
+        """Closes this process' file handle, if one is open; the next image opens it again."""
+        if self._handle is not None and self._handle_process == os.getpid():
+            self._handle.close()
+        self._handle = None
+
+    def __enter__(self) -> PCamDataset:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handle": None, "_handle_process": None}
+
+    def _images(self) -> h5py.Dataset:
+        process = os.getpid()
+        # A forked worker inherits its parent's handle, whose place in the file it would share.
+        if self._handle is None or self._handle_process != process:
+            self._handle = open_hdf5(self.files.images, rdcc_nbytes=_CHUNK_CACHE_BYTES)
+            self._handle_process = process
+        return self._handle["x"]
+
+
+def _check_crop(crop: int) -> None:
+    if crop % 2 == 0 and _SMALLEST_CROP < crop <= IMAGE_SHAPE[0]:
+        raise InvalidArgumentError(
+            "crop",
+            received=crop,
+            expected="an odd number",
+            remedy=f"Take {crop - 1}: on an even grid a stride-2 3x3 convolution samples off-centre, "
+            "which breaks equivariance.",
+        )
+    if not _SMALLEST_CROP <= crop <= IMAGE_SHAPE[0] - 1:
+        raise InvalidArgumentError(
+            "crop",
+            received=crop,
+            expected=f"an odd number within {_SMALLEST_CROP}..{IMAGE_SHAPE[0] - 1}",
+            remedy=f"The images have {IMAGE_SHAPE[0]} rows and columns, and the central 32 decide the label.",
+        )

@@ -1,0 +1,288 @@
+"""Files from the web: whole, checked and gone on with where a download stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import http
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eq_aimet.errors import DataError, InvalidArgumentError
+from eq_aimet.experiments.data.unpack import progress_bar
+from eq_aimet.files import data_error, make_folder
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["RemoteFile", "fetch_files"]
+
+_BLOCK_BYTES = 1 << 20
+_TIMEOUT_SECONDS = (10, 60)  # to connect, and between two blocks
+_PAUSES_SECONDS = (0.5, 2.0, 8.0)  # before each further attempt that brought nothing
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A published file.
+
+    Attributes:
+        name: its name, on the server and on the disk.
+        size: its length in bytes.
+        sha256: its checksum, hexadecimal.
+    """
+
+    name: str
+    size: int
+    sha256: str
+
+
+def fetch_files(
+    files: Sequence[RemoteFile],
+    folder: Path,
+    *,
+    base_url: str,
+    by_hand: str,
+    progress: bool,
+    notify: Callable[[str], None],
+    pauses: Sequence[float] = _PAUSES_SECONDS,
+) -> None:
+    """Makes the folder hold all files, each whole and with the right checksum.
+
+    A file that is there and right is left alone; one that is damaged is named and fetched again. A file is
+    called `<name>.partial` until it is whole and checked. A download that was interrupted, by whatever, goes
+    on from there, if the server can do that.
+
+    Args:
+        files: what to fetch.
+        folder: where to, made where missing.
+        base_url: what comes before `/<name>`.
+        by_hand: the page to download from by hand, for error messages.
+        progress: whether to show progress bars.
+        notify: called with a line about each damaged file.
+        pauses: the seconds before each attempt after a first one that brought nothing.
+
+    Raises:
+        DataError: there is no network, no such file or not enough space, or the server's file is another one.
+        InvalidArgumentError: `requests` is not installed.
+    """
+    make_folder(folder, purpose="a folder for the downloaded files")
+    missing = [file for file in files if not _is_there(file, folder, progress, notify)]
+    _check_space(missing, folder)
+    if not missing:
+        return
+    with _session() as session:
+        for file in missing:
+            url = f"{base_url.rstrip('/')}/{file.name}"
+            download = _Download(file, url, folder, by_hand, progress, session)
+            resumed = download.partial.exists()
+            download.complete(pauses)
+            if resumed and not download.is_right():
+                notify(f"`{download.partial}`: received another checksum; it is fetched from the start.")
+                download.partial.unlink()
+                download.complete(pauses)
+            download.finish()
+
+
+class _Download:
+    """One file on its way."""
+
+    def __init__(
+        self,
+        file: RemoteFile,
+        url: str,
+        folder: Path,
+        by_hand: str,
+        progress: bool,
+        session: requests.Session,
+    ) -> None:
+        self.file, self.url, self.progress, self.session = file, url, progress, session
+        self.target = folder / file.name
+        self.partial = _partial(file, folder)
+        self._advice = f"or download `{file.name}` from {by_hand} into `{folder}` by hand"
+
+    def complete(self, pauses: Sequence[float]) -> None:
+        """Fetches what is missing, with as many attempts as bring something and a few that do not."""
+        failures = 0
+        with progress_bar(
+            total=self.file.size, title=self.file.name, shown=self.progress, unit="B", unit_scale=True
+        ) as bar:
+            while (before := self._length()) < self.file.size:
+                try:
+                    self._fetch_rest(bar)
+                    if self._length() <= before:
+                        raise ConnectionError("the server sent nothing new")
+                except _connection_errors() as error:
+                    failures = 0 if self._length() > before else failures + 1
+                    if failures > len(pauses):
+                        raise self._error(
+                            received=f"no connection, or one that breaks ({_reason(error)})",
+                            remedy=f"Check the network and the proxy (HTTPS_PROXY), {self._advice}. "
+                            "Run it again to go on with what is there.",
+                        ) from error
+                    if failures:
+                        time.sleep(pauses[failures - 1])
+
+    def is_right(self) -> bool:
+        """Returns whether the fetched file has the published length and checksum."""
+        return self._length() == self.file.size and _sha256(self.partial, self.progress) == self.file.sha256
+
+    def finish(self) -> None:
+        """Gives the file its name; raises `DataError`, without the file, if it is not the right one."""
+        if not self.is_right():
+            self.partial.unlink()
+            raise self._error(
+                received="a file with another checksum than the published one",
+                remedy=f"It was removed. Try again later, {self._advice}.",
+            )
+        os.replace(self.partial, self.target)
+
+    def _fetch_rest(self, bar: Any) -> None:
+        start = self._length()
+        # Compressed files are fetched as they are, not unpacked on the way.
+        headers = {"Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        with self.session.get(self.url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
+            start = self._check(response, start)
+            if bar is not None:
+                bar.update(start - bar.n)
+            with _writing(self.partial), open(self.partial, "ab" if start else "wb") as file:
+                while block := response.raw.read(_BLOCK_BYTES, decode_content=False):
+                    file.write(block)
+                    if bar is not None:
+                        bar.update(len(block))
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _check(self, response: requests.Response, start: int) -> int:
+        """Returns the byte at which the response starts; raises if it is not a part of the file."""
+        status, length = response.status_code, response.headers.get("Content-Length")
+        if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR or status == http.HTTPStatus.TOO_MANY_REQUESTS:
+            response.raise_for_status()  # it may pass
+        if status == http.HTTPStatus.OK:
+            start = 0  # whatever was asked for
+        elif status != http.HTTPStatus.PARTIAL_CONTENT:
+            raise self._error(
+                received=f"the server's answer {status} {response.reason}",
+                remedy=f"Check the address, {self._advice}.",
+            )
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise self._error(
+                received=f"the part {response.headers.get('Content-Range')!r}, where that from byte {start} "
+                "was asked for",
+                remedy=f"Remove `{self.partial}` and run it again, {self._advice}.",
+            )
+        if length is not None and int(length) != self.file.size - start:
+            raise self._error(
+                received=f"{int(length)} bytes from byte {start} on",
+                remedy=f"Something else answers there; log in if the network wants that, {self._advice}.",
+            )
+        return start
+
+    def _length(self) -> int:
+        return self.partial.stat().st_size if self.partial.exists() else 0
+
+    def _error(self, *, received: str, remedy: str) -> DataError:
+        expected = f"{self.file.size:,} bytes with the sha256 {self.file.sha256}"
+        return DataError(f"`{self.url}`: received {received}; expected {expected}. {remedy}")
+
+
+def _is_there(file: RemoteFile, folder: Path, progress: bool, notify: Callable[[str], None]) -> bool:
+    """Returns whether the file is there and right; a damaged one is moved out of the way."""
+    target, partial = folder / file.name, _partial(file, folder)
+    if target.exists():
+        size = target.stat().st_size
+        if size == file.size and _sha256(target, progress) == file.sha256:
+            return True
+        fault = f"{size:,} bytes" if size != file.size else "another checksum"
+        notify(f"`{target}`: received {fault}; expected {file.size:,} bytes as published. Fetching it again.")
+        if size < file.size:
+            os.replace(target, partial)  # it may have a good beginning
+        else:
+            target.unlink()
+    if partial.exists() and partial.stat().st_size > file.size:
+        partial.unlink()
+    return False
+
+
+def _check_space(files: Sequence[RemoteFile], folder: Path) -> None:
+    there = sum(_partial(file, folder).stat().st_size for file in files if _partial(file, folder).exists())
+    needed = sum(file.size for file in files) - there
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise data_error(
+            folder,
+            received=f"{free / 1e9:.1f} GB of free space",
+            expected=f"{needed / 1e9:.1f} GB for what is to be downloaded",
+            remedy="Free some space or choose another folder.",
+        )
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turns the errors of writing into one that says what to do, and leaves those of the network alone."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, _connection_errors()):
+            raise
+        raise data_error(
+            path.parent,
+            received=f"an error on writing ({error})",
+            expected="room for the downloaded files",
+            remedy="Free some space or choose another folder. Run it again to go on with what is there.",
+        ) from error
+
+
+@contextmanager
+def _session() -> Iterator[requests.Session]:
+    try:
+        import requests
+    except ImportError as error:
+        raise InvalidArgumentError(
+            "--download",
+            received="a download, while requests is not installed",
+            expected="the library requests",
+            remedy="Install it (`pip install 'eq_aimet[recipes]'`).",
+        ) from error
+    with requests.Session() as session:
+        yield session
+
+
+def _connection_errors() -> tuple[type[Exception], ...]:
+    import requests
+    import urllib3
+
+    return (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)
+
+
+def _reason(error: Exception) -> str:
+    """Returns the innermost text of a chain of errors, without the addresses of objects."""
+    inner: BaseException = error
+    while isinstance(inner.__context__, Exception):
+        inner = inner.__context__
+    return str(inner) or type(inner).__name__
+
+
+def _partial(file: RemoteFile, folder: Path) -> Path:
+    return folder / f"{file.name}.partial"
+
+
+def _sha256(path: Path, progress: bool) -> str:
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    bar_context = progress_bar(
+        total=size, title=f"checking {path.name}", shown=progress, unit="B", unit_scale=True
+    )
+    with open(path, "rb") as file, bar_context as bar:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            if bar is not None:
+                bar.update(len(block))
+    return digest.hexdigest()

@@ -1,0 +1,162 @@
+"""A synthetic data set in PCam's layout, for tests, demonstrations and machines without the real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eq_aimet.errors import DataError, InvalidArgumentError
+from eq_aimet.experiments.data.hdf5_writer import new_hdf5
+from eq_aimet.experiments.data.layout import IMAGE_SHAPE, LABEL_SHAPE, SPLITS, file_name, open_hdf5
+from eq_aimet.experiments.data.tissue import synthetic_patch
+from eq_aimet.experiments.data.unpack import progress_bar
+from eq_aimet.files import data_error, make_folder, whole_files
+
+__all__ = ["write_synthetic_pcam"]
+
+_GENERATOR = "eq_aimet.experiments.data.synthetic_patch"
+_VERSION = 1  # to be raised whenever the same seed gives other patches
+_BATCH = 64
+
+
+def write_synthetic_pcam(
+    folder: str | Path,
+    *,
+    train: int = 4096,
+    valid: int = 1024,
+    test: int = 1024,
+    seed: int = 0,
+    progress: bool = True,
+) -> Path:
+    """Returns the folder after writing a synthetic data set of stained tissue into it, in PCam's layout.
+
+    A patch has label 1 if a tumour nucleus (large, irregular, with nucleoli) has its centre in the central
+    32x32 pixels. Tumour nuclei also occur around, as often with either label. Labels are balanced, and the
+    distribution is the same under turns by 90° and reflections. The i-th patch of a split depends on the
+    seed, the split and i only, not on the splits' sizes.
+
+    Splits that the folder holds already, from the same seed and of the same size, are kept as they are. All
+    missing files appear together at the end or, after an error, not at all.
+
+    Args:
+        folder: where to write, made where missing.
+        train: the number of training samples.
+        valid: the number of validation samples.
+        test: the number of test samples.
+        seed: of all randomness, not negative.
+        progress: whether to show a progress bar, which `tqdm` must be installed for.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InvalidArgumentError: a size is below 1 or the seed negative.
+        DataError: the folder holds other data under these names, or can't be written to,
+            for want of space for instance.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = write_synthetic_pcam(folder, train=4, valid=2, test=2, progress=False)
+        ...     len(list(path.glob("camelyonpatch_level_2_split_*.h5")))
+        6
+    """
+    counts = dict(zip(SPLITS, (train, valid, test), strict=True))
+    for split, count in counts.items():
+        if count < 1:
+            raise InvalidArgumentError(
+                split, received=count, expected="at least 1 sample", remedy="Each split needs a sample."
+            )
+    if seed < 0:
+        raise InvalidArgumentError(
+            "seed", received=seed, expected="0 or a positive integer", remedy="Take another seed."
+        )
+    folder = Path(folder)
+    make_folder(folder, purpose="a folder to write into")
+    wanted = {split: _parameters(seed, split, count) for split, count in counts.items()}
+    missing = [split for split in SPLITS if not _is_written(folder, split, wanted[split])]
+    if not missing:
+        return folder
+    targets = [folder / file_name(split, key) for split in missing for key in ("x", "y")]
+    bar_context = progress_bar(
+        total=sum(counts[split] for split in missing), title="drawing patches", shown=progress, unit="patch"
+    )
+    with bar_context as bar, whole_files(targets) as partial:
+        for split, images, labels in zip(missing, partial[::2], partial[1::2], strict=True):
+            _write_split(images, labels, wanted[split], bar)
+    return folder
+
+
+def _parameters(seed: int, split: str, count: int) -> dict[str, Any]:
+    """Returns what a split's contents follow from, as it is kept in its files' attributes."""
+    return {"generator": _GENERATOR, "version": _VERSION, "seed": seed, "split": split, "count": count}
+
+
+def _is_written(folder: Path, split: str, wanted: dict[str, Any]) -> bool:
+    """Returns whether the folder holds both files of a split with the wanted parameters.
+
+    Raises:
+        DataError: it holds other files under these names.
+    """
+    present = 0
+    for key in ("x", "y"):
+        path = folder / file_name(split, key)
+        packed = path.with_name(f"{path.name}.gz")
+        if packed.exists():
+            raise _occupied(packed, "a gzipped file", wanted)
+        if not path.exists():
+            continue
+        with open_hdf5(path) as file:
+            found = {name: file.attrs[name] for name in wanted if name in file.attrs}
+        if found.get("generator") != _GENERATOR:
+            raise _occupied(path, "data that this function has not written", wanted)
+        if found != wanted:
+            raise _occupied(path, f"a synthetic set of {_describe(found)}", wanted)
+        present += 1
+    return present == 2
+
+
+def _occupied(path: Path, received: str, wanted: dict[str, Any]) -> DataError:
+    return data_error(
+        path,
+        received=received,
+        expected=f"no such file, or a synthetic set of {_describe(wanted)}",
+        remedy="Existing data is never overwritten: choose another folder or remove the file yourself.",
+    )
+
+
+def _describe(parameters: dict[str, Any]) -> str:
+    names = ("version", "seed", "count")
+    return ", ".join(f"{name} {parameters[name]}" for name in names if name in parameters)
+
+
+def _write_split(images_path: Path, labels_path: Path, parameters: dict[str, Any], bar: Any) -> None:
+    count, seed = parameters["count"], parameters["seed"]
+    split = SPLITS.index(parameters["split"])
+    labels = np.empty((count, *LABEL_SHAPE), np.uint8)
+    with new_hdf5(images_path) as (file, check_written):
+        file.attrs.update(parameters)
+        # One image a chunk: reading one never unpacks another.
+        images = file.create_dataset(
+            "x",
+            (count, *IMAGE_SHAPE),
+            np.uint8,
+            chunks=(1, *IMAGE_SHAPE),
+            compression="gzip",
+            compression_opts=1,
+        )
+        for start in range(0, count, _BATCH):
+            patches = [
+                synthetic_patch(seed, split, index) for index in range(start, min(start + _BATCH, count))
+            ]
+            images[start : start + len(patches)] = np.stack([patch.image for patch in patches])
+            labels[start : start + len(patches), 0, 0, 0] = [patch.label for patch in patches]
+            file.flush()
+            check_written()
+            if bar is not None:
+                bar.update(len(patches))
+    with new_hdf5(labels_path) as (file, _):
+        file.attrs.update(parameters)
+        file["y"] = labels

@@ -1,0 +1,189 @@
+"""Synthetic patches of stained tissue: optical densities, turned into colours by Beer and Lambert's law."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eq_aimet.experiments.data.nuclei import LARGEST_REACH, Nuclei, draw_centre, draw_surround
+
+__all__ = ["SIDE", "SyntheticPatch", "synthetic_patch"]
+
+SIDE = 96
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+# Optical density per unit of stain in (red, green, blue): Macenko et al., "A method for normalizing histology
+# slides for quantitative analysis", 2009, section 2.
+_HAEMATOXYLIN = np.array([0.5626, 0.7201, 0.4062], np.float32)
+_EOSIN = np.array([0.2159, 0.8012, 0.5581], np.float32)
+
+# [96, 49]: the Fourier transform's vertical and horizontal frequencies in cycles per pixel
+_V, _U = np.meshgrid(
+    np.fft.fftfreq(SIDE).astype(np.float32), np.fft.rfftfreq(SIDE).astype(np.float32), indexing="ij"
+)
+_REACHES = (8, 12, LARGEST_REACH)  # small nuclei are drawn on small windows, which takes less time
+
+
+@dataclass(frozen=True)
+class SyntheticPatch:
+    """One synthetic patch and what it was made from.
+
+    Attributes:
+        image: the colours, uint8, shape (96, 96, 3).
+        label: 1 if a tumour nucleus has its centre in the central 32x32 pixels, else 0.
+        nuclei: all nuclei, in pixel coordinates, an array of dtype `nuclei.NUCLEUS`.
+    """
+
+    image: np.ndarray[Any, np.dtype[np.uint8]]
+    label: int
+    nuclei: Nuclei
+
+
+def synthetic_patch(seed: int, split: int, index: int, *, label: int | None = None) -> SyntheticPatch:
+    """Returns the synthetic patch of a seed, split and index; the same arguments give the same patch.
+
+    What lies outside the central square is drawn independently of the label, so that with another `label`
+    only the pixels within `eq_aimet.experiments.data.nuclei.LARGEST_REACH` of the central square change.
+
+    Args:
+        seed: of the whole data set, not negative.
+        split: the split's number, not negative.
+        index: the patch's place in its split, not negative.
+        label: 0 or 1 to ask for a patch of that class; by default the data set's own label, of which each
+            successive pair of patches has one of each.
+
+    Returns:
+        The patch, its label and its nuclei.
+
+    Example:
+        >>> patch = synthetic_patch(seed=0, split=0, index=3)
+        >>> patch.image.shape, patch.image.dtype
+        ((96, 96, 3), dtype('uint8'))
+        >>> sorted(synthetic_patch(0, 0, index).label for index in (6, 7))
+        [0, 1]
+    """
+    if label is None:
+        pair = np.random.SeedSequence(seed, spawn_key=(split, index // 2, 2))
+        label = int(pair.generate_state(1)[0] + index) % 2
+    surround_random = _generator(seed, split, index, 0)
+    centre_random = _generator(seed, split, index, 1)
+    surround = draw_surround(surround_random)
+    nuclei = np.concatenate([surround, draw_centre(centre_random, label, surround)])
+    return SyntheticPatch(_render(surround_random, nuclei), label, nuclei)
+
+
+def _generator(seed: int, split: int, index: int, purpose: int) -> np.random.Generator:
+    sequence = np.random.SeedSequence(seed, spawn_key=(split, index, purpose))
+    return np.random.Generator(np.random.SFC64(sequence))
+
+
+def _render(random: np.random.Generator, nuclei: Nuclei) -> Any:
+    """Returns the colours, uint8, shape (96, 96, 3); the draws don't depend on the nuclei."""
+    smooth, fibres, grain = _textures(random)
+    # [96, 96]: cover in 0..1 by nuclei, and their haematoxylin
+    cover, nuclear = _nuclear_density(nuclei, grain)
+
+    looseness = random.uniform(-3.2, 0.8)  # tears and lumina appear where the smooth texture falls below it
+    tissue = 1.0 / (1.0 + np.exp(-4.0 * (smooth - looseness + 0.35 * fibres)))
+    contrast = random.uniform(0.08, 0.3)
+    eosin = random.uniform(0.25, 0.65) * tissue * np.exp(contrast * fibres + 0.15 * smooth + 0.06 * grain)
+    eosin *= 1.0 - 0.35 * cover
+    pale = random.uniform(0.03, 0.2) * tissue * (1.0 + 0.25 * fibres)  # haematoxylin outside the nuclei
+    haematoxylin = random.uniform(0.75, 1.2) * nuclear + pale
+
+    stains = np.stack([_HAEMATOXYLIN, _EOSIN]) * random.uniform(0.88, 1.12, size=(2, 3)).astype(np.float32)
+    # [96 * 96, 2] @ [2, 3] -> [96, 96, 3]
+    amounts = np.stack([haematoxylin, eosin], axis=-1).reshape(-1, 2).astype(np.float32)
+    density = (amounts @ stains).reshape(SIDE, SIDE, 3)
+    white = random.uniform(228.0, 246.0)
+    colours = white * np.exp(-density)
+    colours += 2.0 * random.standard_normal(colours.shape, dtype=np.float32)
+    return np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+
+
+def _textures(random: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    """Returns smooth, fibrous and granular noise of unit variance, each float32, shape (96, 96)."""
+    angle = random.uniform(0.0, np.pi)
+    along = _U * np.cos(angle) + _V * np.sin(angle)
+    across = _V * np.cos(angle) - _U * np.sin(angle)
+    squared = _U**2 + _V**2
+    length, width = random.uniform(4.0, 14.0), random.uniform(1.2, 2.4)
+    filters = np.stack(
+        [
+            np.exp(-2 * (np.pi * 9.0) ** 2 * squared),
+            np.exp(-2 * np.pi**2 * ((length * along) ** 2 + (width * across) ** 2)),
+            np.exp(-2 * (np.pi * 1.0) ** 2 * squared),
+        ]
+    )
+    filters[:, 0, 0] = 0.0
+    white = random.standard_normal((3, SIDE, SIDE), dtype=np.float32)
+    fields = np.fft.irfft2(np.fft.rfft2(white) * filters, s=(SIDE, SIDE)).astype(np.float32)
+    fields /= fields.std(axis=(1, 2), keepdims=True)
+    return fields[0], fields[1], fields[2]
+
+
+def _nuclear_density(nuclei: Nuclei, grain: Floats) -> tuple[Floats, Floats]:
+    """Returns the pixels' cover by nuclei, in 0..1, and the nuclei's haematoxylin, each of shape (96, 96)."""
+    # Nuclei lie up to about ten pixels outside the patch; with these margins no window needs clipping.
+    margin = 2 * LARGEST_REACH + 1
+    cover = np.zeros((SIDE + 2 * margin, SIDE + 2 * margin), np.float32)
+    density = np.zeros_like(cover)
+    padded_grain = np.pad(grain, margin, mode="wrap")
+    needed = nuclei["radius"] * np.sqrt(nuclei["elongation"]) * (1.0 + abs(nuclei["lobes"]).sum(axis=1))
+    size_class = np.searchsorted(_REACHES[:-1], needed + nuclei["edge"] / 2 + 0.5)
+    for number, reach in enumerate(_REACHES):
+        chosen = nuclei[size_class == number]
+        if not len(chosen):
+            continue
+        top = np.rint(chosen["row"]).astype(int) - reach
+        left = np.rint(chosen["column"]).astype(int) - reach
+        offsets = np.arange(2 * reach + 1)
+        rows, columns = top[:, None] + offsets, left[:, None] + offsets  # [nuclei, window]
+        local_grain = padded_grain[rows[:, :, None] + margin, columns[:, None, :] + margin]
+        windows = _nucleus_windows(chosen, rows, columns, local_grain)
+        for row, column, mask, dark in zip(top + margin, left + margin, *windows, strict=True):
+            window = slice(row, row + 2 * reach + 1), slice(column, column + 2 * reach + 1)
+            np.maximum(cover[window], mask, out=cover[window])
+            below = density[window]
+            density[window] = np.maximum(below, dark) + 0.3 * np.minimum(below, dark)
+    inner = slice(margin, margin + SIDE)
+    return cover[inner, inner], density[inner, inner]
+
+
+def _nucleus_windows(
+    nuclei: Nuclei,
+    rows: np.ndarray[Any, np.dtype[Any]],
+    columns: np.ndarray[Any, np.dtype[Any]],
+    grain: Floats,
+) -> tuple[Floats, Floats]:
+    """Returns the nuclei's cover and haematoxylin, each on its own window, shape (nuclei, window, window)."""
+    # [nuclei, window, window]: places in the nucleus' own axes, in which its ellipse is the unit circle
+    across = (columns - nuclei["column"][:, None])[:, None, :]
+    down = (rows - nuclei["row"][:, None])[:, :, None]
+
+    def each(field: str) -> Floats:
+        return nuclei[field][:, None, None]
+
+    cosine, sine, stretch = np.cos(each("angle")), np.sin(each("angle")), np.sqrt(each("elongation"))
+    place = np.empty(grain.shape, np.complex64)
+    place.real = (across * cosine + down * sine) / (stretch * each("radius"))
+    place.imag = (down * cosine - across * sine) * (stretch / each("radius"))
+    distance = abs(place)
+    direction = place / np.maximum(distance, 1e-6)
+    cubed = direction * direction * direction
+    lobes = nuclei["lobes"][:, :, None, None]
+    outline = 1.0 + (cubed * (lobes[:, 0] + direction * (lobes[:, 1] + direction * lobes[:, 2]))).real
+    depth = each("radius") * (outline - distance) / stretch  # about the pixels inside the outline
+    mask = np.clip(0.5 + depth / each("edge"), 0.0, 1.0)
+    mask *= mask * (3.0 - 2.0 * mask)
+    membrane = np.maximum(0.0, 1.0 - abs(depth - 0.6) / 1.2)
+    relative = 1.0 + each("clumping") * grain + each("rim") * membrane
+    if nuclei["nucleolus"].any():
+        for spot in range(2):
+            apart = place - nuclei["nucleoli"][:, spot, None, None]
+            squared = apart.real**2 + apart.imag**2
+            relative += each("nucleolus") * np.maximum(0.0, 1.0 - squared / 0.4**2) ** 3
+    return mask, mask * np.maximum(relative, 0.2) * each("density")

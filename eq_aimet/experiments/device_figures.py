@@ -1,0 +1,74 @@
+"""What the exported files do on the device: size, speed, and whether a turn changes the logits."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eq_aimet.deploy.onnx.verification_report import VerificationReport
+
+__all__ = ["DeviceFigures"]
+
+
+@dataclass(frozen=True)
+class DeviceFigures:
+    """What was measured of one model's ONNX files in the runtime.
+
+    Attributes:
+        runtime: the runtime and its version.
+        fp32_bytes: the size of the FP32 file.
+        int8_bytes: the size of the INT8 file.
+        fp32_milliseconds: the median time of the FP32 file for one image on one thread.
+        int8_milliseconds: the same of the INT8 file.
+        turns: the turns and flips that were tried, e.g. "90°".
+        images: how many images were turned.
+        worst_change: the largest change of a logit of the INT8 file under them, relative to the largest
+            logit.
+        bit_identical: whether no bit of any logit changed.
+
+    Example:
+        >>> figures = DeviceFigures("onnxruntime", 2_000_000, 260_000, 1.5, 1.2, ("90°",), 16, 0.0, True)
+        >>> figures.size_ratio
+        0.13
+    """
+
+    runtime: str
+    fp32_bytes: int
+    int8_bytes: int
+    fp32_milliseconds: float
+    int8_milliseconds: float
+    turns: tuple[str, ...]
+    images: int
+    worst_change: float
+    bit_identical: bool
+
+    @classmethod
+    def from_report(cls, report: VerificationReport, fp32_file: Path) -> DeviceFigures:
+        """Returns what the table shows of a verification report, and the size of the FP32 file."""
+        return cls(
+            runtime=report.runtime,
+            fp32_bytes=fp32_file.stat().st_size,
+            int8_bytes=report.file_bytes,
+            fp32_milliseconds=report.latency.float_model,
+            int8_milliseconds=report.latency.deployed,
+            turns=tuple(dict.fromkeys(check.element for check in report.elements)),
+            images=report.images,
+            worst_change=max((check.worst for check in report.elements), default=0.0),
+            bit_identical=report.is_bit_exact,
+        )
+
+    @property
+    def size_ratio(self) -> float:
+        """INT8 over FP32."""
+        return self.int8_bytes / self.fp32_bytes
+
+    @property
+    def latency_ratio(self) -> float:
+        """INT8 over FP32."""
+        return self.int8_milliseconds / self.fp32_milliseconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the figures as plain values for JSON, with the ratios."""
+        return {**asdict(self), "size_ratio": self.size_ratio, "latency_ratio": self.latency_ratio}

@@ -1,0 +1,202 @@
+"""One HTML file of a run: it holds its pictures, and opens without a network and without JavaScript."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.files import whole_files
+
+__all__ = ["Picture", "Section", "Table", "build_html_report", "write_html_report"]
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with what is written below it.
+
+    Attributes:
+        png: a PNG file's content.
+        alt: what the picture shows, for those who can't see it.
+        caption: how to read it.
+        width: the largest width on the page, in pixels of the screen.
+    """
+
+    png: bytes
+    alt: str
+    caption: str = ""
+    width: int = 1000
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.png, bytes) or not self.png.startswith(_PNG_SIGNATURE):
+            raise InvalidArgumentError(
+                "png",
+                received=f"{type(self.png).__name__} of other content",
+                expected="the bytes of a PNG file",
+                remedy="Pass what a `plot_…` function returns.",
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The picture's width and height in pixels, out of the PNG's header."""
+        width, height = struct.unpack(">II", self.png[16:24])
+        return width, height
+
+    @property
+    def data_uri(self) -> str:
+        """The picture as an address that holds it."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        headings: one of each column.
+        rows: as many cells in each.
+        caption: what is written above it.
+        notes: what is written below it, line by line.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.headings):
+                raise InvalidArgumentError(
+                    "rows",
+                    received=f"a row of {len(row)} cells",
+                    expected=f"{len(self.headings)} cells, one for each heading",
+                    remedy="Fill missing cells with an empty text.",
+                )
+
+    @classmethod
+    def from_markdown(cls, text: str, *, caption: str = "", notes: Sequence[str] = ()) -> Table:
+        """Returns the table of a Markdown text, as `eq_aimet.experiments.training.markdown_table` writes it.
+
+        Raises:
+            InvalidArgumentError: the text is no such table.
+
+        Example:
+            >>> lines = ["| model | drop |", "| --- | ---: |", "| a | 0.5 |"]
+            >>> Table.from_markdown(chr(10).join(lines)).rows
+            (('a', '0.5'),)
+        """
+        lines = [line.strip().strip("|").split("|") for line in text.splitlines() if line.strip()]
+        if len(lines) < 2 or not all(set(cell.strip()) <= set("-:") for cell in lines[1]):
+            raise InvalidArgumentError(
+                "text",
+                received=repr(text[:60]),
+                expected="a Markdown table with headings",
+                remedy="Pass what `markdown_table` returns.",
+            )
+        headings, _, *rows = [tuple(cell.strip() for cell in line) for line in lines]
+        return cls(headings, tuple(rows), caption, tuple(notes))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Attributes:
+        title: its heading.
+        text: what is written first.
+        tables: its tables.
+        pictures: its pictures, below the tables.
+    """
+
+    title: str
+    text: str = ""
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+
+
+def build_html_report(
+    title: str,
+    sections: Sequence[Section],
+    *,
+    subtitle: str = "",
+    settings: Mapping[str, object] | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> str:
+    """Returns a page of HTML that needs no other file, no network and no JavaScript.
+
+    All texts are escaped. The page follows the reader's choice of light or dark, and prints.
+
+    Args:
+        title: the page's name.
+        sections: what it holds, in order.
+        subtitle: one line below the title.
+        settings: names and values of the run's settings, a table at the end.
+        versions: names and versions of the libraries, see `library_versions`.
+
+    Raises:
+        InvalidArgumentError: there is no title, or no section.
+
+    Example:
+        >>> page = build_html_report("A run", [Section("Findings", "3 < 4")])
+        >>> "3 &lt; 4" in page
+        True
+    """
+    if not title.strip() or not sections:
+        raise InvalidArgumentError(
+            "sections" if title.strip() else "title",
+            received="none",
+            expected="a title and at least one section",
+            remedy="Give the page a name and a `Section`.",
+        )
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("eq_aimet.experiments.pictures"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html").render(
+        title=title,
+        subtitle=subtitle,
+        sections=list(sections),
+        settings={name: _readable(value) for name, value in (settings or {}).items()},
+        versions=dict(versions or {}),
+    )
+    # Half of a pair of surrogates, as undecodable file names hold them, is no text.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def write_html_report(
+    path: str | Path,
+    title: str,
+    sections: Sequence[Section],
+    *,
+    subtitle: str = "",
+    settings: Mapping[str, object] | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> Path:
+    """Returns the path of the page after writing it there; the arguments are those of `build_html_report`.
+
+    Raises:
+        InvalidArgumentError: there is no title, or no section.
+        DataError: the file can't be written; an older one is still whole.
+    """
+    target = Path(path)
+    page = build_html_report(title, sections, subtitle=subtitle, settings=settings, versions=versions)
+    with whole_files([target]) as (partial,):
+        partial.write_text(page, encoding="utf-8")
+    return target
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,147 @@
+"""A run's results folder: it belongs to one configuration, and its files appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eq_aimet.experiments.training.processes import is_first_process
+from eq_aimet.files import data_error, make_folder, whole_files
+
+__all__ = ["ResultsFolder"]
+
+_CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """A folder for the results of one configuration. Make it with `ResultsFolder.open`.
+
+    Attributes:
+        path: where the folder is.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     folder = ResultsFolder.open(Path(parent) / "run", {"seed": 0})
+        ...     written = folder.write_text("table.md", "| model |")
+        ...     sorted(path.name for path in folder.path.iterdir())
+        ['config.json', 'table.md']
+    """
+
+    path: Path
+
+    @classmethod
+    def open(
+        cls, path: str | Path, configuration: Mapping[str, Any], *, resume: bool = False
+    ) -> ResultsFolder:
+        """Returns the folder of a configuration, made where missing.
+
+        Of several processes of a training only the first looks and writes; the others get the path.
+
+        Args:
+            path: where the folder is or shall be.
+            configuration: plain values, which `config.json` keeps.
+            resume: whether the folder may hold results of the same configuration already.
+
+        Raises:
+            DataError: the folder holds other things, results of another configuration, or results of the
+                same one without `resume`; or it can't be written to.
+        """
+        folder = cls(Path(path))
+        if not is_first_process():
+            return folder
+        wanted = json.loads(json.dumps(configuration))
+        if folder.path.exists() and not folder.path.is_dir():
+            raise data_error(
+                folder.path,
+                received="a file",
+                expected="a folder for the results",
+                remedy="Choose another folder with --results.",
+            )
+        if folder.path.is_dir() and any(folder.path.iterdir()):
+            _check_same(folder.path, wanted, resume=resume)
+            return folder
+        make_folder(
+            folder.path, purpose="a folder for the results", remedy="Choose another folder with --results."
+        )
+        folder.write_json(_CONFIG, wanted)
+        return folder
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Returns the path of the file after writing the text to it.
+
+        Raises:
+            DataError: it can't be written, for want of space for instance; a file that was there is still
+                whole.
+        """
+        return self.write_bytes(name, text.encode())
+
+    def write_json(self, name: str, value: object) -> Path:
+        """Returns the path of the file after writing plain values to it; raises as `write_text` does.
+
+        Numbers that are not finite become null: JSON has none.
+        """
+        text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+        return self.write_text(name, text + "\n")
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Returns the path of the file after writing the bytes to it; raises as `write_text` does."""
+        target = self.path / name
+        with whole_files([target]) as (partial,):
+            partial.write_bytes(content)
+        return target
+
+    def subfolder(self, name: str) -> ResultsFolder:
+        """Returns a folder within this one, made where missing, by the first process of a training."""
+        path = self.path / name
+        if is_first_process():
+            remedy = "Free some space, or choose another folder with --results."
+            make_folder(path, purpose="a folder for the results", remedy=remedy)
+        return ResultsFolder(path)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _check_same(path: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
+    try:
+        found = json.loads((path / _CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise data_error(
+            path,
+            received=f"a folder that holds other things, or a damaged results folder ({_CONFIG}: {error})",
+            expected="an empty or a new folder, or the results of the same configuration",
+            remedy="Nothing in it was changed. Choose another folder with --results.",
+        ) from error
+    if found != wanted:
+        raise data_error(
+            path,
+            received=f"the results of another configuration ({_describe_difference(found, wanted)})",
+            expected="a new folder, or the results of the same configuration",
+            remedy="Nothing in it was changed. Choose another folder with --results.",
+        )
+    if not resume:
+        raise data_error(
+            path,
+            received="the results of an earlier run of this configuration",
+            expected="a new folder",
+            remedy="Add --resume to go on from there (what is finished is not trained again), "
+            "or choose another folder with --results.",
+        )
+
+
+def _describe_difference(found: object, wanted: Mapping[str, Any]) -> str:
+    if not isinstance(found, dict):
+        return f"{_CONFIG} is not an object"
+    differing = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    return ", ".join(f"{name} {found.get(name)!r} instead of {wanted.get(name)!r}" for name in differing)

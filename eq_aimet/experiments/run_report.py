@@ -1,0 +1,164 @@
+"""All pictures of a run and its report: the PNG files and `report.html`, out of what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.experiments.pictures.html_report import Section, build_html_report
+from eq_aimet.experiments.pictures.versions import library_versions
+from eq_aimet.experiments.run_sections import (
+    example_section,
+    range_section,
+    stability_section,
+    table_section,
+    training_section,
+)
+from eq_aimet.files import data_error, whole_files
+
+if TYPE_CHECKING:
+    import torch
+
+    from eq_aimet.experiments.pictures.predictions import Predictions
+    from eq_aimet.experiments.pictures.stability import Stability
+    from eq_aimet.experiments.pictures.weight_ranges import LayerRanges
+    from eq_aimet.experiments.table import TableRow
+    from eq_aimet.experiments.training.history import EpochRecord
+
+__all__ = ["RunFindings", "write_run_report"]
+
+
+@dataclass(frozen=True)
+class RunFindings:
+    """What was measured in a run. What is left empty is left out of the report.
+
+    Attributes:
+        rows: each model's row of the tables.
+        histories: each model's epochs.
+        ranges: each model's weight ranges before (with folded batch norms) and after equalization.
+        stabilities: each model's stability in each precision.
+        predictions: predictions on `images`, by the model's and the precision's name.
+        images: the images of the predictions.
+        class_names: the classes' names in their order.
+        test_images: how many images the accuracies were measured on.
+    """
+
+    rows: Sequence[TableRow] = ()
+    histories: Mapping[str, Sequence[EpochRecord]] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[Sequence[LayerRanges], Sequence[LayerRanges]]] = field(default_factory=dict)
+    stabilities: Mapping[str, Mapping[str, Stability]] = field(default_factory=dict)
+    predictions: Mapping[str, Predictions] = field(default_factory=dict)
+    images: torch.Tensor | None = None
+    class_names: Sequence[str] = ()
+    test_images: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what was measured as plain values for JSON, the images and single weights aside."""
+        return {
+            "rows": [row.to_dict() for row in self.rows],
+            "ranges": {
+                model: [
+                    {"layer": old.name, "kind": old.kind, "before": old.ratio, "after": new.ratio}
+                    for old, new in zip(before, after, strict=True)
+                ]
+                for model, (before, after) in self.ranges.items()
+            },
+            "stabilities": {
+                model: {precision: found.to_dict() for precision, found in precisions.items()}
+                for model, precisions in self.stabilities.items()
+            },
+            "predictions": {name: found.to_dict() for name, found in self.predictions.items()},
+        }
+
+
+def write_run_report(
+    folder: str | Path,
+    findings: RunFindings,
+    *,
+    title: str,
+    subtitle: str = "",
+    settings: Mapping[str, object] | None = None,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Returns the path of `report.html` after writing it, and `pictures/*.png`, into the run's folder.
+
+    The page holds the pictures itself, so that it can be sent alone. All files appear whole or not at all.
+
+    Args:
+        folder: the run's folder, which exists.
+        findings: what was measured.
+        title: the page's name.
+        subtitle: one line below the title.
+        settings: names and values of the run's settings.
+        notes: lines below the tables.
+
+    Raises:
+        InvalidArgumentError: there are no findings, or they do not fit each other.
+        DataError: the files can't be written; older ones are still whole.
+
+    Example:
+        >>> import tempfile
+        >>> from eq_aimet.experiments.pictures import Stability
+        >>> steady = Stability((0.0, 90.0, 180.0, 270.0), (1.0,) * 4, (0.0,) * 4, images=8)
+        >>> findings = RunFindings(stabilities={"equivariant": {"INT8": steady}})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     page = write_run_report(folder, findings, title="A run")
+        ...     sorted(path.name for path in page.parent.rglob("*.*"))
+        ['report.html', 'stability.png']
+    """
+    sections, pictures = _draw(findings, notes)
+    page = build_html_report(
+        title, sections, subtitle=subtitle, settings=settings, versions=library_versions()
+    )
+    path = Path(folder)
+    contents = {path / "pictures" / f"{name}.png": png for name, png in pictures.items()}
+    contents[path / "report.html"] = page.encode()
+    try:
+        (path / "pictures").mkdir(exist_ok=True)
+    except OSError as error:
+        raise data_error(
+            path / "pictures",
+            received=f"a folder that can't be made ({error.strerror})",
+            expected="a folder for the pictures in a folder that exists",
+            remedy="Make the run's folder first, or free some space.",
+        ) from error
+    with whole_files(list(contents)) as partial:
+        for target, content in zip(partial, contents.values(), strict=True):
+            target.write_bytes(content)
+    return path / "report.html"
+
+
+def _draw(findings: RunFindings, notes: Sequence[str]) -> tuple[list[Section], dict[str, bytes]]:
+    """Returns the report's sections, and its pictures by their files' names."""
+    if findings.predictions and findings.images is None:
+        raise InvalidArgumentError(
+            "findings",
+            received="predictions without their images",
+            expected="both, or neither",
+            remedy="Pass `images` too.",
+        )
+    drawn = []
+    if findings.rows:
+        drawn.append(table_section(findings.rows, findings.test_images, notes))
+    if findings.stabilities:
+        drawn.append(stability_section(findings.stabilities))
+    if findings.ranges:
+        drawn.append(range_section(findings.ranges))
+    if findings.predictions and findings.images is not None:
+        drawn.append(example_section(findings.images, findings.predictions, findings.class_names))
+    if findings.histories:
+        drawn.append(training_section(findings.histories))
+    if not drawn:
+        raise InvalidArgumentError(
+            "findings",
+            received="nothing that was measured",
+            expected="at least one of rows, histories, ranges, stabilities and predictions",
+            remedy="Measure the run first.",
+        )
+    sections = [section for section, _ in drawn]
+    names = [name for _, named in drawn for name in named]
+    pngs = [picture.png for section in sections for picture in section.pictures]
+    return sections, dict(zip(names, pngs, strict=True))

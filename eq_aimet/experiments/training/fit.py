@@ -1,0 +1,199 @@
+"""A training by Lightning that is quiet, can be interrupted and goes on where it stopped."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerStatus
+
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.experiments.training.checkpoints import (
+    BEST,
+    EpochCheckpoint,
+    WholeCheckpointIO,
+    read_checkpoint,
+)
+from eq_aimet.experiments.training.classifier import ImageClassifier
+from eq_aimet.experiments.training.failures import explained_failures
+from eq_aimet.experiments.training.history import EpochRecord, History
+from eq_aimet.experiments.training.progress import EpochProgressBar
+from eq_aimet.experiments.training.quiet import quiet_libraries
+from eq_aimet.experiments.training.resuming import checkpoint_to_resume, prepare_folder
+
+__all__ = ["best_weights", "train_classifier"]
+
+_logger = logging.getLogger(__name__)
+
+_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def train_classifier(
+    classifier: ImageClassifier,
+    data: lightning.LightningDataModule,
+    folder: str | Path,
+    *,
+    epochs: int,
+    device: str = "cpu",
+    devices: int = 1,
+    nodes: int = 1,
+    precision: str = "32",
+    compile: bool = False,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+    progress: bool = True,
+) -> tuple[EpochRecord, ...]:
+    """Returns the record of each epoch after training the classifier in place.
+
+    After each epoch the folder holds `last.ckpt`, of that epoch, `previous.ckpt`, of the one before, and
+    `best.ckpt`, of the lowest validation loss so far. Where there are checkpoints already, the training goes
+    on from the last one that is whole; where that is the last epoch's, nothing is trained. On a CPU, the
+    result is that of an uninterrupted training, bit for bit, wherever it was interrupted.
+
+    With several devices or nodes, each device has a process of its own, with the model and its share of the
+    images; they average their gradients (DistributedDataParallel). Batch norms see the images of their own
+    process, and the checkpoints hold those of the first. All processes return the same records.
+
+    Args:
+        classifier: the model to train; its weights are those of the last epoch afterwards. See
+            `best_weights`.
+        data: gives the train and the valid batches, of which each process gets its share.
+        folder: where the checkpoints are, made where missing; with several nodes, on a disk that they share.
+        epochs: the number of epochs, those before an interruption included.
+        device: "cpu" or "cuda".
+        devices: how many of them on each node.
+        nodes: how many machines.
+        precision: "32", "bf16" or "16".
+        compile: whether to train through `torch.compile`; the checkpoints are the same.
+        on_epoch: called with the record of each epoch that is trained now, when its checkpoints are saved;
+            in the first process only.
+        on_notice: called with a line about each checkpoint that could not be used, in the first process only;
+            by default it is logged as a warning.
+        progress: whether to show a progress bar.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, after Lightning has cleaned up; the checkpoints are whole.
+        InvalidArgumentError: there is no such precision or number of devices, the memory is too small for the
+            batches, a worker died, the model can't be compiled, or the loss is not finite.
+        DataError: no checkpoint is usable, or one can't be written.
+    """
+    _check(precision, device, devices, nodes)
+    folder = Path(folder)
+    history = History()
+
+    def report() -> None:
+        if on_epoch is not None:
+            on_epoch(history.records[-1])
+
+    callbacks: list[Callback] = [history, EpochCheckpoint(folder, report)]
+    if progress:
+        callbacks.append(EpochProgressBar())
+    with quiet_libraries():
+        trainer = lightning.Trainer(
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if devices * nodes > 1 else "auto",
+            precision=_PRECISIONS[precision],  # type: ignore[arg-type]
+            max_epochs=epochs,
+            callbacks=callbacks,
+            plugins=[WholeCheckpointIO()],
+            default_root_dir=folder,
+            logger=False,
+            enable_progress_bar=False,  # ours is a callback
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+    if trainer.is_global_zero:
+        prepare_folder(folder)
+        last = checkpoint_to_resume(folder, classifier, notify=on_notice or _logger.warning)
+    else:
+        last = checkpoint_to_resume(folder, classifier, notify=lambda line: None, mend=False)
+    with (
+        quiet_libraries(),
+        _deterministic_cudnn(),
+        explained_failures(data),
+        _interruptible(trainer),
+        _compiled(classifier.model, compile),
+    ):
+        # Modules that a copy of the model left in eval mode would not be trained.
+        trainer.fit(classifier.train(), datamodule=data, ckpt_path=last, weights_only=True)
+    return history.records
+
+
+def best_weights(folder: str | Path) -> dict[str, torch.Tensor]:
+    """Returns the model's state dict at the epoch of the lowest validation loss.
+
+    Args:
+        folder: where `train_classifier` kept its checkpoints.
+
+    Raises:
+        DataError: the checkpoint is missing or damaged.
+    """
+    weights = read_checkpoint(Path(folder) / BEST)["state_dict"]
+    return {
+        name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")
+    }
+
+
+def _check(precision: str, device: str, devices: int, nodes: int) -> None:
+    if precision not in _PRECISIONS:
+        raise InvalidArgumentError(
+            "precision",
+            received=repr(precision),
+            expected=f"one of {', '.join(map(repr, _PRECISIONS))}",
+            remedy="Take '32' on a CPU.",
+        )
+    for name, count in (("--devices", devices), ("--nodes", nodes)):
+        if count < 1:
+            raise InvalidArgumentError(
+                name, received=count, expected="an integer of at least 1", remedy="Leave it out to take 1."
+            )
+    if device == "cuda" and devices > torch.cuda.device_count():
+        raise InvalidArgumentError(
+            "--devices",
+            received=devices,
+            expected=f"at most {torch.cuda.device_count()}, the number of CUDA devices that torch finds",
+            remedy="Take fewer, or check CUDA_VISIBLE_DEVICES.",
+        )
+
+
+@contextmanager
+def _compiled(model: torch.nn.Module, wanted: bool) -> Iterator[None]:
+    """Compiles the model in place while the block runs; the names of its parameters stay as they are."""
+    if wanted:
+        model.compile()
+    try:
+        yield
+    finally:
+        model._compiled_call_impl = None
+
+
+@contextmanager
+def _interruptible(trainer: lightning.Trainer) -> Iterator[None]:
+    """Turns Lightning's exit after Ctrl-C back into a KeyboardInterrupt, and undoes its deafness to more."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if trainer.state.status == TrainerStatus.INTERRUPTED:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _deterministic_cudnn() -> Iterator[None]:
+    """Makes cuDNN choose its algorithms without trials, whose outcome depends on the machine's load."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield

@@ -1,0 +1,136 @@
+"""The checkpoint that an interrupted training goes on from: the last one that is whole and its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from eq_aimet.experiments.training.checkpoints import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    EpochCheckpoint,
+    UnusableCheckpointError,
+    load_checkpoint,
+    write_checkpoint,
+)
+from eq_aimet.files import data_error
+
+__all__ = ["DAMAGED", "checkpoint_to_resume", "prepare_folder"]
+
+DAMAGED = "damaged.ckpt"
+
+_PARTS = ("epoch", "global_step", "loops", "optimizer_states", "lr_schedulers", "callbacks")
+
+
+def prepare_folder(folder: Path) -> None:
+    """Makes the folder where it is missing, and removes what a killed training left half-written.
+
+    Raises:
+        DataError: the folder can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (LAST, BEST):
+            for partial in folder.glob(f".{name}.*.partial"):
+                partial.unlink()
+    except OSError as error:
+        raise data_error(
+            folder,
+            received=f"a folder that can't be made or written to ({error.strerror})",
+            expected="a folder for the checkpoints",
+            remedy="Check its permissions or choose another folder.",
+        ) from error
+
+
+def checkpoint_to_resume(
+    folder: Path,
+    module: lightning.LightningModule,
+    *,
+    notify: Callable[[str], None],
+    mend: bool = True,
+) -> Path | None:
+    """Returns the checkpoint to go on from, or None where there is none.
+
+    It is `last.ckpt` or, where that is damaged or something else, `previous.ckpt`, from which the same
+    epoch is trained again. The damaged file is kept as `damaged.ckpt`. `best.ckpt` is written anew where it
+    is not what the checkpoint says, as after a kill between the two writes.
+
+    Args:
+        folder: where the checkpoints are.
+        module: what is trained; its weights tell its own checkpoints from those of other networks.
+        notify: called with a line for each file that was not used.
+        mend: whether to set damaged files aside and write `best.ckpt`; only one process should.
+
+    Raises:
+        DataError: there are checkpoints, and none is usable.
+    """
+    reasons: dict[str, str] = {}
+    for name in (LAST, PREVIOUS):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            checkpoint = load_checkpoint(path)
+            _check_fits(checkpoint, module)
+        except UnusableCheckpointError as error:
+            reasons[name] = str(error)
+            continue
+        for damaged, reason in reasons.items():
+            if mend:
+                os.replace(folder / damaged, folder / DAMAGED)
+            notify(
+                f"`{folder / damaged}`: received {reason}; going on from `{name}`, after epoch "
+                f"{len(checkpoint['callbacks']['History']['records'])}. The file is kept as `{DAMAGED}`."
+            )
+        if mend:
+            _mend_best(folder, checkpoint["callbacks"][EpochCheckpoint.__name__]["best"], notify)
+        return path
+    if not reasons:
+        return None
+    raise data_error(
+        folder,
+        received="; ".join(f"as `{name}` {reason}" for name, reason in reasons.items()),
+        expected="at least one whole checkpoint of an earlier run of these settings",
+        remedy="Remove the run's folder to start anew.",
+    )
+
+
+def _check_fits(checkpoint: Mapping[str, Any], module: lightning.LightningModule) -> None:
+    """Raises where a whole checkpoint is not one of this training."""
+    missing = [name for name in _PARTS if name not in checkpoint]
+    if missing:
+        raise UnusableCheckpointError(f"a file without `{missing[0]}`")
+    for callback, part in (("History", "records"), (EpochCheckpoint.__name__, "best")):
+        if not checkpoint["callbacks"].get(callback, {}).get(part):
+            raise UnusableCheckpointError("a checkpoint of another kind of training")
+    own = {name: value.shape for name, value in module.state_dict().items()}
+    found = {name: getattr(value, "shape", None) for name, value in checkpoint["state_dict"].items()}
+    different = [name for name in {**own, **found} if own.get(name) != found.get(name)]
+    if different:
+        raise UnusableCheckpointError(f"a checkpoint of another network (its `{different[0]}` differs)")
+
+
+def _mend_best(folder: Path, best: Mapping[str, Any], notify: Callable[[str], None]) -> None:
+    path = folder / BEST
+    try:
+        if _same(load_checkpoint(path), best):
+            return
+    except UnusableCheckpointError as error:
+        if path.exists():
+            notify(f"`{path}`: received {error}; it is written anew from the last checkpoint.")
+    write_checkpoint(best, path)
+
+
+def _same(found: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+    weights, wanted = found["state_dict"], best["state_dict"]
+    return (
+        (found.get("epoch"), found.get("valid_loss")) == (best["epoch"], best["valid_loss"])
+        and weights.keys() == wanted.keys()
+        and all(torch.equal(weights[name], value) for name, value in wanted.items())
+    )

@@ -1,0 +1,91 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from eq_aimet.deploy.onnx.verification_report import ElementCheck, Fidelity, Latency, VerificationReport
+from eq_aimet.experiments import (
+    DeviceFigures,
+    TableRow,
+    markdown_device_table,
+    markdown_table,
+    terminal_device_table,
+    terminal_table,
+)
+
+TURNS = ("90°", "180°", "270°")
+DEVICES = [
+    DeviceFigures("onnxruntime 1.20", 10_240_000, 2_620_000, 12.5, 10.0, TURNS, 16, 0.31, False),
+    DeviceFigures("onnxruntime 1.20", 2_800_000, 280_000, 1.25, 1.0, TURNS, 16, 0.0, True),
+]
+ROWS = [
+    TableRow("conventional", 690_242, 0.875, 0.8125, 0.31, 0.37, 0.5, 0.25, DEVICES[0]),
+    TableRow("equivariant", 84_908, 0.9, 0.925, 1.6e-15, 0.0, 0.013, 0.02, DEVICES[1]),
+]
+
+
+def test_the_drop_is_what_int8_costs():
+    assert [row.drop for row in ROWS] == pytest.approx([0.0625, -0.025])
+    assert json.loads(json.dumps(ROWS[0].to_dict()))["drop"] == 0.0625
+
+
+def test_markdown_has_one_line_a_model_and_equal_columns():
+    lines = markdown_table(ROWS).splitlines()
+    assert len(lines) == 4
+    assert {line.count("|") for line in lines} == {10}
+    assert lines[2] == "| conventional | 690,242 | 87.5 % | 81.2 % | 6.2 | 3e-01 | 4e-01 | 5e-01 | 2e-01 |"
+    assert lines[3] == "| equivariant | 84,908 | 90.0 % | 92.5 % | -2.5 | 2e-15 | 0 | 1e-02 | 2e-02 |"
+
+
+def test_the_terminal_table_fits_80_columns_and_loses_nothing():
+    output = io.StringIO()
+    Console(file=output, width=80).print(terminal_table(ROWS, title="MobileNetV2"))
+    text = output.getvalue()
+    assert "…" not in text
+    for cell in ("conventional", "690,242", "87.5 %", "6.2", "4e-01", "-2.5", "2e-15", "90°", "45°"):
+        assert cell in text
+
+
+def test_json_has_the_device_with_its_ratios():
+    device = json.loads(json.dumps(ROWS[1].to_dict()))["device"]
+    assert device["int8_bytes"] == 280_000
+    assert device["size_ratio"] == pytest.approx(0.1)
+    assert device["latency_ratio"] == pytest.approx(0.8)
+    assert device["turns"] == list(TURNS)
+    assert device["bit_identical"] is True
+
+
+def test_the_device_table_says_size_speed_and_whether_a_turn_changes_the_logits():
+    lines = markdown_device_table(ROWS).splitlines()
+    assert {line.count("|") for line in lines} == {8}
+    assert lines[2] == "| conventional | 10.24 MB | 2.62 MB | 12.50 ms | 10.00 ms | no | 3e-01 |"
+    assert lines[3] == "| equivariant | 2.80 MB | 280 KB | 1.25 ms | 1.00 ms | yes | 0 |"
+
+
+def test_the_terminal_table_of_the_device_fits_80_columns_and_loses_nothing():
+    output = io.StringIO()
+    Console(file=output, width=80).print(terminal_device_table(ROWS, title="The ONNX files"))
+    text = output.getvalue()
+    assert "…" not in text
+    for cell in ("10.24 MB", "280 KB", "12.50 ms", "yes", "no", "3e-01", "identical", "largest"):
+        assert cell in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_the_figures_are_the_worst_of_all_turns_and_threads(tmp_path):
+    (tmp_path / "model.float.onnx").write_bytes(bytes(1234))
+    checks = (
+        ElementCheck("90°", 1, 0, 0.0),
+        ElementCheck("180°", 1, 0, 0.0),
+        ElementCheck("90°", 2, 3, 0.25),
+        ElementCheck("180°", 2, 1, 0.125),
+    )
+    fidelity = Fidelity(1.0, 30.0, 30.0, 40.0, 2, 0.0)
+    report = VerificationReport(
+        "model.onnx", "onnxruntime 1.20", 16, checks, fidelity, Latency(2.0, 1.5, 20), 400, 1200, (), True
+    )
+    figures = DeviceFigures.from_report(report, tmp_path / "model.float.onnx")
+    assert figures == DeviceFigures(
+        "onnxruntime 1.20", 1234, 400, 2.0, 1.5, ("90°", "180°"), 16, worst_change=0.25, bit_identical=False
+    )
