@@ -12,7 +12,7 @@ from .hookspecs import hookimpl
 from .plugins import layer_blocks, plugin_manager
 from .symmetry.blocks import tag_blocks
 from .symmetry.equivariance import assert_equivariant, equivariance_error
-from .symmetry.orbits import symmetrize
+from .symmetry.orbits import asymmetry, is_symmetric, symmetrize
 
 __all__ = [
     "export_model",
@@ -27,6 +27,8 @@ __all__ = [
     "tag_blocks",
     "layer_blocks",
     "symmetrize",
+    "is_symmetric",
+    "asymmetry",
     "equivariance_error",
     "assert_equivariant",
     "hookimpl",

@@ -11,6 +11,7 @@ __all__ = [
     "InvalidArgumentError",
     "ExportError",
     "EqualizationError",
+    "AsymmetryError",
     "EquivarianceError",
     "DataError",
 ]
@@ -46,6 +47,10 @@ class ExportError(EqAimetError):
 
 class EqualizationError(EqAimetError):
     """A model can't be equalized as it is."""
+
+
+class AsymmetryError(EqAimetError):
+    """The weights of a layer are not tied as its actions say."""
 
 
 class EquivarianceError(EqAimetError, AssertionError):

@@ -11,6 +11,7 @@ import torch
 
 from eq_aimet.errors import ExportError, InvalidArgumentError
 from eq_aimet.plugins import plugin_manager
+from eq_aimet.symmetry.orbits import remove_rounding
 
 __all__ = ["export_model"]
 
@@ -23,6 +24,9 @@ def export_model(model: torch.nn.Module, dummy_input: Any) -> torch.nn.Module:
     quantize, and the layers carry their rotation blocks (see `layer_blocks`). The result is in eval mode and
     shares no storage with `model`, which keeps its weights, its mode and its storage.
 
+    Weights that the group ties have the same bits in the result, on every processor: each tagged weight and
+    bias is projected onto its orbits. The projection changes no weight by more than rounding.
+
     Args:
         model: The equivariant network.
         dummy_input: A batch as `model` takes it, for example of shape (1, 3, 95, 95); a tuple of them for
@@ -32,6 +36,7 @@ def export_model(model: torch.nn.Module, dummy_input: Any) -> torch.nn.Module:
     Raises:
         InvalidArgumentError: If an argument is not as described, or the model does not run on `dummy_input`.
         ExportError: If a module has no exact plain equivalent, or the model's `forward` can't be traced.
+        AsymmetryError: If weights that a layer's actions tie differ by more than rounding.
 
     Example:
         >>> import torch
@@ -52,7 +57,9 @@ def export_model(model: torch.nn.Module, dummy_input: Any) -> torch.nn.Module:
     _check_number(model, inputs)
     from eq_aimet.adapters.e2cnn.tracing import trace_plain_model
 
-    return trace_plain_model(model, _typed(model, inputs), _plain_module)
+    plain = trace_plain_model(model, _typed(model, inputs), _plain_module)
+    remove_rounding(plain)  # of layers that a plugin or the user tagged; the adapters' own are exact by now
+    return plain
 
 
 def _plain_module(module: torch.nn.Module) -> torch.nn.Module | None:

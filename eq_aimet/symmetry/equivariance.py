@@ -11,7 +11,7 @@ import torch
 
 from eq_aimet.errors import EquivarianceError, InvalidArgumentError
 from eq_aimet.symmetry.elements import Element, exact_elements
-from eq_aimet.symmetry.orbits import asymmetry
+from eq_aimet.symmetry.orbits import layer_asymmetry
 
 __all__ = ["EquivarianceReport", "assert_equivariant", "equivariance_error"]
 
@@ -134,7 +134,9 @@ def assert_equivariant(
     report = equivariance_error(model, x, dtype=dtype, elements=elements, transform_output=transform_output)
     if report.worst <= tolerance:
         return
-    untied = [name or type(layer).__name__ for name, layer in model.named_modules() if asymmetry(layer) > 0.0]
+    untied = [
+        name or type(layer).__name__ for name, layer in model.named_modules() if layer_asymmetry(layer) > 0.0
+    ]
     if untied:
         names = ", ".join(untied[:5]) + (f" and {len(untied) - 5} more" if len(untied) > 5 else "")
         cause = f"Weights of one orbit differ in {names}; `symmetrize` ties them."

@@ -9,12 +9,14 @@ from functools import lru_cache
 
 import torch
 
-from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.errors import AsymmetryError, InvalidArgumentError
 from eq_aimet.symmetry.actions import Action
 from eq_aimet.symmetry.blocks import LayerBlocks, stored_blocks
 from eq_aimet.symmetry.layers import is_transposed
 
-__all__ = ["asymmetry", "is_symmetric", "orbit_index", "symmetrize", "weight_orbits"]
+__all__ = ["asymmetry", "is_symmetric", "orbit_index", "remove_rounding", "symmetrize", "weight_orbits"]
+
+ROUNDING = 1e-5  # relative to a layer's largest value: what a sum of float32 products may lose
 
 
 def orbit_index(
@@ -120,13 +122,19 @@ def bias_orbits(blocks: LayerBlocks) -> torch.Tensor:
 
 
 def orbit_means(values: torch.Tensor, orbits: torch.Tensor) -> torch.Tensor:
-    """Return `values` with each orbit replaced by its mean; shape and dtype as `values`."""
+    """Return `values` with each orbit replaced by its mean; shape and dtype as `values`.
+
+    The members of an orbit get the same bits, on any processor: the mean is computed once and copied. An
+    orbit whose values are equal already stays as it is.
+    """
     flat = orbits.flatten().to(values.device)
     count = int(flat.max()) + 1
     sums = torch.zeros(count, dtype=torch.float64, device=values.device)
     sums.scatter_add_(0, flat, values.detach().flatten().double())
     sizes = torch.bincount(flat, minlength=count)
-    return (sums / sizes)[flat].reshape(values.shape).to(values.dtype)
+    means = (sums / sizes)[flat].reshape(values.shape).to(values.dtype)
+    differs = (orbit_spreads(values, orbits) != 0)[flat].reshape(values.shape)
+    return torch.where(differs, means, values.detach())
 
 
 def orbit_spreads(values: torch.Tensor, orbits: torch.Tensor) -> torch.Tensor:
@@ -137,29 +145,33 @@ def orbit_spreads(values: torch.Tensor, orbits: torch.Tensor) -> torch.Tensor:
     return largest - empty.scatter_reduce(0, flat, values, "amin", include_self=False)
 
 
-def asymmetry(layer: torch.nn.Module) -> float:
-    """Return the largest difference of two weights or biases of one orbit, relative to the layer's largest.
+def asymmetry(model: torch.nn.Module) -> float:
+    """Return the largest difference of two values of one orbit in `model`, relative to its layer's largest.
 
-    It is 0.0 for a layer without actions, since nothing ties its weights.
+    Args:
+        model: A network, or a single layer. Weights and biases are compared, and a batch norm's running
+            statistics.
+
+    Raises:
+        InvalidArgumentError: If no layer of the model carries actions.
     """
-    blocks = stored_blocks(layer)
-    if blocks is None or not blocks.actions:
-        return 0.0
-    worst = 0.0
-    for values, orbits in _tied_parameters(layer, blocks):
-        largest = float(values.detach().abs().max())
-        if largest > 0:
-            worst = max(worst, float(orbit_spreads(values, orbits).max()) / largest)
-    return worst
+    return max(layer_asymmetry(layer) for _, layer in _layers_with_actions(model))
 
 
-def is_symmetric(layer: torch.nn.Module, tolerance: float = 0.0) -> bool:
-    """Return whether the weights and biases of each orbit are equal up to a relative `tolerance`.
+def is_symmetric(model: torch.nn.Module, tolerance: float = 0.0) -> bool:
+    """Return whether the values of each orbit are equal in all of `model`, up to a relative `tolerance`.
+
+    Args:
+        model: A network, or a single layer.
+        tolerance: The largest difference allowed, relative to the largest value of the layer.
+
+    Raises:
+        InvalidArgumentError: If no layer of the model carries actions.
 
     Example:
         >>> import torch
-        >>> from eq_aimet import symmetrize, tag_blocks
-        >>> from eq_aimet.symmetry import is_symmetric, regular_actions
+        >>> from eq_aimet import is_symmetric, symmetrize, tag_blocks
+        >>> from eq_aimet.symmetry import regular_actions
         >>> convolution = torch.nn.Conv2d(1, 4, 3)
         >>> actions = regular_actions([1], [4], order=4, kernel_size=3)
         >>> handle = tag_blocks(convolution, [1], [4], actions=actions)
@@ -169,20 +181,83 @@ def is_symmetric(layer: torch.nn.Module, tolerance: float = 0.0) -> bool:
         >>> is_symmetric(convolution)
         True
     """
-    return asymmetry(layer) <= tolerance
+    return asymmetry(model) <= tolerance
 
 
 def symmetrize(model: torch.nn.Module) -> None:
-    """Replace each weight and bias by its orbit's mean, in place, in every tagged layer of `model`.
+    """Replace each value by its orbit's mean, in place, in every layer of `model` that carries actions.
 
     This is the orthogonal projection onto the symmetric weights (averaging over the exact group elements).
+    Afterwards the values of an orbit have the same bits. Values that had them before stay as they are.
+
+    Args:
+        model: A network, or a single layer. Weights and biases are projected, and a batch norm's running
+            statistics.
 
     Raises:
         InvalidArgumentError: If no layer of the model carries actions.
+
+    Example:
+        >>> import torch
+        >>> from eq_aimet import symmetrize, tag_blocks
+        >>> from eq_aimet.symmetry import Action
+        >>> swap = Action(permutation_in=(1, 0), permutation_out=(0,))
+        >>> layer = torch.nn.Linear(2, 1)
+        >>> handle = tag_blocks(layer, 2, 1, actions=[swap])
+        >>> symmetrize(layer)
+        >>> bool(layer.weight[0, 0] == layer.weight[0, 1])
+        True
     """
+    with torch.no_grad():
+        for _, layer in _layers_with_actions(model):
+            for values, orbits in _tied_values(layer):
+                values.copy_(orbit_means(values, orbits))
+
+
+def layer_asymmetry(layer: torch.nn.Module) -> float:
+    """Return the `asymmetry` of one layer; 0.0 for a layer without actions, whose values nothing ties."""
+    worst = 0.0
+    for values, orbits in _tied_values(layer):
+        largest = float(values.detach().abs().max())
+        if largest > 0:
+            worst = max(worst, float(orbit_spreads(values, orbits).max()) / largest)
+    return worst
+
+
+def remove_rounding(model: torch.nn.Module, tolerance: float = ROUNDING) -> None:
+    """Project `model` onto its symmetric weights, in place, if their asymmetry is no more than rounding.
+
+    Sums and products of one orbit's values round differently on different processors. After this call the
+    values of an orbit are equal, bit for bit, on every processor. A model without actions stays as it is.
+
+    Args:
+        model: A network whose weights were computed to be symmetric.
+        tolerance: The difference that counts as rounding, relative to the largest value of the layer.
+
+    Raises:
+        AsymmetryError: If a layer differs by more; no layer is changed then.
+    """
+    layers = [
+        (name, layer, difference)
+        for name, layer in model.named_modules()
+        if (difference := layer_asymmetry(layer)) > 0.0
+    ]
+    for name, layer, difference in layers:
+        if not difference <= tolerance:
+            raise AsymmetryError(
+                f"`{name or type(layer).__name__}`: its actions say that the group ties its weights, but "
+                f"tied weights differ by {difference:.1e} of the largest one. Rounding explains at most "
+                f"{tolerance:.0e}. Correct the `actions` of its `tag_blocks`, or call `symmetrize` on the "
+                "layer if the weights should be tied."
+            )
+    for _, layer, _ in layers:
+        symmetrize(layer)
+
+
+def _layers_with_actions(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
     tagged = [
-        (module, blocks)
-        for module in model.modules()
+        (name, module)
+        for name, module in model.named_modules()
         if (blocks := stored_blocks(module)) is not None and blocks.actions
     ]
     if not tagged:
@@ -190,22 +265,22 @@ def symmetrize(model: torch.nn.Module) -> None:
             "model",
             received=f"a {type(model).__name__} in which no layer carries actions",
             expected="a model out of `export_model`, or layers tagged with `tag_blocks(…, actions=…)`",
-            remedy="Export the equivariant model first; a conventional model has nothing to symmetrize.",
+            remedy="Export the equivariant model first. In a conventional model no weights are tied.",
         )
-    with torch.no_grad():
-        for layer, blocks in tagged:
-            for values, orbits in _tied_parameters(layer, blocks):
-                values.copy_(orbit_means(values, orbits))
+    return tagged
 
 
-def _tied_parameters(
-    layer: torch.nn.Module, blocks: LayerBlocks
-) -> list[tuple[torch.nn.Parameter, torch.Tensor]]:
+def _tied_values(layer: torch.nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the weight, the bias and the running statistics of a layer, each with its orbits."""
+    blocks = stored_blocks(layer)
+    if blocks is None or not blocks.actions:
+        return []
     pairs = []
-    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-    if isinstance(weight, torch.nn.Parameter):
-        orbits = weight_orbits(layer, blocks) if weight.dim() >= 2 else bias_orbits(blocks)
-        pairs.append((weight, orbits))
-    if isinstance(bias, torch.nn.Parameter):
-        pairs.append((bias, bias_orbits(blocks)))
+    weight = getattr(layer, "weight", None)
+    if isinstance(weight, torch.Tensor) and weight.dim() >= 2:
+        pairs.append((weight, weight_orbits(layer, blocks)))
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        values = getattr(layer, name, None)
+        if isinstance(values, torch.Tensor) and values.dim() == 1:
+            pairs.append((values, bias_orbits(blocks)))
     return pairs

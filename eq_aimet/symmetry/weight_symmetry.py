@@ -6,11 +6,12 @@ import torch
 
 from eq_aimet.symmetry.actions import Action
 from eq_aimet.symmetry.layers import is_convolution, is_transposed
+from eq_aimet.symmetry.orbits import ROUNDING
 
 __all__ = ["has_action"]
 
 
-def has_action(layer: torch.nn.Module, action: Action, tolerance: float = 1e-5) -> bool:
+def has_action(layer: torch.nn.Module, action: Action, tolerance: float = ROUNDING) -> bool:
     """Return whether `action` maps the weights of a convolution onto themselves.
 
     Args:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eq_aimet.adapters.e2cnn import enn, gspaces
-from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.adapters.e2cnn.modules import to_plain_module
+from eq_aimet.errors import AsymmetryError, InvalidArgumentError
 from eq_aimet.symmetry import (
     Action,
     LayerBlocks,
@@ -18,7 +19,7 @@ from eq_aimet.symmetry import (
     tag_blocks,
     weight_orbits,
 )
-from eq_aimet.symmetry.orbits import bias_orbits, orbit_means, orbit_spreads
+from eq_aimet.symmetry.orbits import bias_orbits, orbit_means, orbit_spreads, remove_rounding
 
 
 def e2cnn_convolution(
@@ -31,7 +32,8 @@ def e2cnn_convolution(
         for count in fields
     ]
     torch.manual_seed(0)
-    layer = enn.R2Conv(*types, kernel_size, groups=groups, padding=kernel_size // 2).eval().export()
+    module = enn.R2Conv(*types, kernel_size, groups=groups, padding=kernel_size // 2)
+    layer = to_plain_module(module)
     sizes = [[1] if count < 0 else [order] * count for count in fields]
     tag_blocks(layer, *sizes, actions=regular_actions(*sizes, order=order, kernel_size=kernel_size))
     return layer
@@ -198,3 +200,69 @@ def test_the_index_can_be_changed_without_harm():
     blocks = LayerBlocks((1,), (2,), (Action((0,), (1, 0)),))
     orbit_index((2, 1), blocks).fill_(9)
     assert orbit_index((2, 1), blocks).tolist() == [[0], [0]]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([torch.float32, torch.float64]), st.integers(1, 5))
+def test_means_keep_the_bits_of_orbits_that_are_equal(seed, dtype, members):
+    torch.manual_seed(seed)
+    values = torch.randn(7, dtype=dtype).repeat(members)
+    orbits = torch.arange(7).repeat(members)
+    assert torch.equal(orbit_means(values, orbits), values)
+    assert (orbit_spreads(orbit_means(torch.randn(7 * members, dtype=dtype), orbits), orbits) == 0).all()
+
+
+def rotated_layer() -> torch.nn.Conv2d:
+    """Return a C4 lifting convolution in which the copies of one weight differ in their last bits."""
+    layer = torch.nn.Conv2d(1, 8, 3)
+    tag_blocks(layer, [1], [4, 4], actions=regular_actions([1], [4, 4], order=4, kernel_size=3))
+    symmetrize(layer)
+    with torch.no_grad():
+        layer.weight *= 1 + 3e-7 * torch.randint(-1, 2, layer.weight.shape)
+        layer.bias *= 1 + 3e-7 * torch.randint(-1, 2, layer.bias.shape)
+    return layer
+
+
+def test_rounding_is_removed_whatever_processor_made_it():
+    layer = rotated_layer()
+    before = layer.weight.detach().clone()
+    assert asymmetry(layer) > 0.0
+    remove_rounding(layer)
+    assert is_symmetric(layer)
+    assert (layer.weight - before).abs().max() < 1e-6
+
+
+def test_more_than_rounding_is_refused_and_no_layer_changes():
+    model = torch.nn.Sequential(rotated_layer(), rotated_layer())
+    with torch.no_grad():
+        model[1].weight[0, 0, 0, 0] += 0.1
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(AsymmetryError, match=r"`1`: its actions say .* Correct the `actions`"):
+        remove_rounding(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_model_is_as_asymmetric_as_its_worst_layer():
+    model = torch.nn.Sequential(rotated_layer(), torch.nn.ReLU(), rotated_layer())
+    symmetrize(model[0])
+    assert asymmetry(model) == asymmetry(model[2]) > 0.0
+    assert not is_symmetric(model)
+    symmetrize(model)
+    assert is_symmetric(model)
+
+
+@pytest.mark.parametrize("judge", [asymmetry, is_symmetric, symmetrize])
+def test_a_model_without_actions_can_not_be_judged(judge):
+    layer = torch.nn.Conv2d(4, 4, 1)
+    tag_blocks(layer, 4)
+    with pytest.raises(InvalidArgumentError, match="no layer carries actions"):
+        judge(torch.nn.Sequential(layer))
+
+
+def test_running_statistics_are_tied_too():
+    norm = torch.nn.BatchNorm2d(4)
+    tag_blocks(norm, 4, actions=[Action((1, 2, 3, 0), (1, 2, 3, 0))])
+    norm.running_mean += torch.arange(4.0)
+    assert not is_symmetric(norm)
+    symmetrize(norm)
+    assert norm.running_mean.tolist() == [1.5] * 4

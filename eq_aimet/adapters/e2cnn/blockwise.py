@@ -9,7 +9,6 @@ import torch
 from e2cnn import nn as enn
 
 from eq_aimet.adapters.e2cnn.fields import tag_with_types
-from eq_aimet.symmetry.orbits import asymmetry, symmetrize
 
 __all__ = ["blockwise_layer", "change_of_basis"]
 
@@ -44,8 +43,6 @@ def blockwise_layer(
         if offsets is not None:
             layer.bias.copy_(torch.cat(list(offsets)))
     tag_with_types(layer, module.in_type, module.out_type)
-    if asymmetry(layer) > 0.0:
-        symmetrize(layer)  # the products of the matrices round
     return layer
 
 

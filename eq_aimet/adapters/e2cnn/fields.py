@@ -14,6 +14,7 @@ from e2cnn.nn import FieldType
 
 from eq_aimet.symmetry.actions import Action
 from eq_aimet.symmetry.blocks import LayerBlocks, tag_blocks
+from eq_aimet.symmetry.orbits import remove_rounding
 from eq_aimet.symmetry.weight_symmetry import has_action
 
 __all__ = ["describe_layer", "field_sizes", "tag_with_types"]
@@ -47,11 +48,14 @@ def describe_layer(in_type: FieldType, out_type: FieldType, *, kernel_size: int 
 def tag_with_types(
     layer: torch.nn.Module, in_type: FieldType, out_type: FieldType, *, kernel_size: int = 1
 ) -> torch.nn.Module:
-    """Put the blocks of its field types on a fresh plain layer, and return this layer.
+    """Put the blocks of its field types on a fresh plain layer, tie its orbits, and return this layer.
 
-    It gets those actions that its weights have. e2cnn has two faults by which they miss some: it takes spaces
-    for equal that differ in their mirror axis alone, and reuses the filters of the one for the other; and it
-    mirrors the stencils of `R2Diffop` along the perpendicular axis.
+    e2cnn expands a filter by a matrix product, whose rounding depends on the processor, so the copies of one
+    weight may differ in their last bits. Here they get the same bits.
+
+    The layer gets those actions that its weights have. Two faults of e2cnn take actions away. e2cnn calls
+    two spaces equal that differ in their mirror axis alone, and reuses the filters of the first for the
+    second. And it mirrors the stencils of `R2Diffop` along the perpendicular axis.
     """
     blocks = describe_layer(in_type, out_type, kernel_size=kernel_size)
     actions = tuple(action for action in blocks.actions if has_action(layer, action))
@@ -64,6 +68,7 @@ def tag_with_types(
             ", ".join(str(action) for action in blocks.actions if action not in actions),
         )
     tag_blocks(layer, blocks.blocks_in, blocks.blocks_out, actions=actions)
+    remove_rounding(layer)
     return layer
 
 
