@@ -7,7 +7,6 @@ from eq_aimet.symmetry.equivariance import assert_equivariant, equivariance_erro
 from eq_aimet.symmetry.equivariance_report import EquivarianceReport, OutputChange
 from eq_aimet.symmetry.layers import channel_counts, is_convolution, is_layer, is_transposed
 from eq_aimet.symmetry.orbits import asymmetry, is_symmetric, orbit_index, symmetrize, weight_orbits
-from eq_aimet.symmetry.outputs import named_outputs
 from eq_aimet.symmetry.scaling import (
     block_ranges,
     channel_ranges,
@@ -46,5 +45,4 @@ __all__ = [
     "OutputChange",
     "Element",
     "exact_elements",
-    "named_outputs",
 ]

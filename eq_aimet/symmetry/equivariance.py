@@ -13,7 +13,7 @@ from eq_aimet.symmetry.elements import Element, exact_elements
 from eq_aimet.symmetry.equivariance_report import EquivarianceReport, OutputChange
 from eq_aimet.symmetry.judging import Inputs, checked_inputs, copy_for_judging, map_images, run_model
 from eq_aimet.symmetry.orbits import layer_asymmetry
-from eq_aimet.symmetry.outputs import OutputName, TransformOutput, expected_output, transform_for
+from eq_aimet.symmetry.outputs import TransformOutput, expected_output, transform_for
 
 __all__ = ["assert_equivariant", "checked_elements", "equivariance_error"]
 
@@ -40,15 +40,16 @@ def equivariance_error(
         inputs: Square images, (batch, channels, H, H); a tuple or list for a model of several inputs, or a
             dictionary for inputs by name. An input of four or more dimensions is turned in its last two;
             another input (a vector of numbers, say) stays as it is.
-        dtype: The floating-point type to compute in.
+        dtype: The floating-point type to compute in, also where the model's code asks for another type
+            (`x.float()`, `torch.zeros(3)`).
         elements: Angles in degrees (counter-clockwise) or `Element`s. If left out, the exact elements of the
             model's layers, see `exact_elements`; if none but the identity is exact, the report is empty.
             Angles other than multiples of 90° are interpolated, and both the turned and the unturned image
             are zeroed outside the inscribed circle.
         transform_output: How an element acts on an output: a function of (output, element), or of (output,
-            element, name), where the name is the output's index or key, see `named_outputs`. If left out, an
-            output of four or more dimensions is turned as an image with invariant channels, and another
-            output is invariant.
+            element, name), where the name is "output" for a single output, and else the output's place, e.g.
+            "0", "logits" or "boxes.0". If left out, an output of four or more dimensions is turned as an
+            image with invariant channels, and another output is invariant.
 
     Raises:
         InvalidArgumentError: If an argument is unfit.
@@ -61,19 +62,18 @@ def equivariance_error(
         >>> float(equivariance_error(torch.nn.Flatten(), images)) > 0.1
         True
     """
-    turned_inputs = checked_inputs(inputs, dtype)
+    unturned_inputs = checked_inputs(inputs, dtype)
     judge = copy_for_judging(model, dtype)
-    references: dict[bool, dict[OutputName, torch.Tensor]] = {}
+    references: dict[bool, dict[str, torch.Tensor]] = {}
     changes: list[OutputChange] = []
     for element in checked_elements(model, elements):
         exact = element.is_exact
         if exact not in references:
-            unturned = turned_inputs if exact else map_images(turned_inputs, _in_circle)
-            references[exact] = _outputs(judge, unturned, "the unturned inputs")
-        turned = map_images(turned_inputs, element.turn)
-        outputs = _outputs(
-            judge, turned if exact else map_images(turned, _in_circle), f"the inputs turned by {element}"
-        )
+            unturned = unturned_inputs if exact else map_images(unturned_inputs, _in_circle)
+            references[exact] = run_model(judge, unturned, dtype, "the unturned inputs")
+        turned = map_images(unturned_inputs, element.turn)
+        turned = turned if exact else map_images(turned, _in_circle)
+        outputs = run_model(judge, turned, dtype, f"the inputs turned by {element}")
         changes += _changes(outputs, references[exact], element, transform_output)
     return EquivarianceReport(tuple(changes))
 
@@ -130,8 +130,8 @@ def _cause(model: torch.nn.Module) -> str:
         return f"Weights of one orbit differ in {names}; `symmetrize` ties them."
     return (
         "No weights of one orbit differ, so the cause lies elsewhere. Check for: a stride or pooling on an "
-        "even grid, which samples off-centre; encodings that differ within a block (`tie_encodings` mends them); "
-        "an angle that is not exact; an output that needs `transform_output`."
+        "even grid, which samples off-centre; encodings that differ within a block (`tie_encodings` mends "
+        "them); an angle that is not exact; an output that needs `transform_output`."
     )
 
 
@@ -169,14 +169,9 @@ def _as_elements(elements: Sequence[float | Element]) -> tuple[Element, ...]:
     return tuple(chosen) if all(math.isfinite(element.angle) for element in chosen) else ()
 
 
-def _outputs(model: torch.nn.Module, inputs: Inputs, when: str) -> dict[OutputName, torch.Tensor]:
-    with torch.no_grad():
-        return run_model(model, inputs, when)
-
-
 def _changes(
-    outputs: dict[OutputName, torch.Tensor],
-    references: dict[OutputName, torch.Tensor],
+    outputs: dict[str, torch.Tensor],
+    references: dict[str, torch.Tensor],
     element: Element,
     transform_output: TransformOutput | None,
 ) -> list[OutputChange]:
@@ -200,7 +195,7 @@ def _change(
     output: torch.Tensor,
     reference: torch.Tensor,
     element: Element,
-    name: OutputName,
+    name: str,
     transform_output: TransformOutput | None,
 ) -> float:
     transform = transform_for(transform_output, name)

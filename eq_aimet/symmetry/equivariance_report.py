@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eq_aimet.symmetry.elements import Element
-from eq_aimet.symmetry.outputs import OutputName
 
 __all__ = ["EquivarianceReport", "OutputChange"]
 
@@ -16,12 +15,12 @@ class OutputChange:
 
     Attributes:
         element: The turn or reflection of the input.
-        output: The output's name, see `named_outputs`.
+        output: The output's name, see `named_tensors`.
         error: max |f(gx) − g f(x)| / max |f(x)| of this output.
     """
 
     element: Element
-    output: OutputName
+    output: str
     error: float
 
 
@@ -47,7 +46,7 @@ class EquivarianceReport:
         return self._worst_change.element
 
     @property
-    def worst_output(self) -> OutputName:
+    def worst_output(self) -> str:
         """The name of the output with the largest error."""
         return self._worst_change.output
 
@@ -60,13 +59,15 @@ class EquivarianceReport:
         return tuple(worst.items())
 
     @property
-    def outputs(self) -> tuple[OutputName, ...]:
+    def outputs(self) -> tuple[str, ...]:
         """The names of the model's outputs."""
         return tuple(dict.fromkeys(change.output for change in self.changes))
 
     @property
     def _worst_change(self) -> OutputChange:
-        return max(self.changes, key=lambda change: change.error, default=OutputChange(Element(0), 0, 0.0))
+        return max(
+            self.changes, key=lambda change: change.error, default=OutputChange(Element(0), "output", 0.0)
+        )
 
     def __float__(self) -> float:
         return self.worst
@@ -78,7 +79,7 @@ class EquivarianceReport:
                 "Give the angles of its group to measure it, e.g. `elements=[120]`."
             )
         rows = [("element", "output", "relative change")]
-        rows += [(str(one.element), str(one.output), f"{one.error:.3e}") for one in self.changes]
+        rows += [(str(one.element), one.output, f"{one.error:.3e}") for one in self.changes]
         if len(self.outputs) == 1:
             rows = [(element, "", error) for element, _, error in rows]
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
@@ -93,10 +94,10 @@ class EquivarianceReport:
         return {
             "worst": self.worst,
             "worst_element": str(self.worst_element),
-            "worst_output": str(self.worst_output),
+            "worst_output": self.worst_output,
             "errors": {str(element): error for element, error in self.errors},
             "outputs": {
-                str(output): {str(one.element): one.error for one in self.changes if one.output == output}
+                output: {str(one.element): one.error for one in self.changes if one.output == output}
                 for output in self.outputs
             },
         }

@@ -9,7 +9,8 @@ from typing import TypeAlias
 import torch
 
 from eq_aimet.errors import ForwardError, InvalidArgumentError
-from eq_aimet.symmetry.outputs import OutputName, named_outputs
+from eq_aimet.symmetry.calling import call_model, map_tensors, named_tensors
+from eq_aimet.symmetry.precision import ComputeIn
 
 __all__ = ["Inputs", "checked_inputs", "copy_for_judging", "map_images", "run_model"]
 
@@ -42,7 +43,7 @@ def checked_inputs(inputs: Inputs, dtype: torch.dtype) -> Inputs:
         _check_tensor(tensor)
     if not any(is_image(tensor) for tensor in tensors):
         raise _unfit_inputs(f"shape {', '.join(str(tuple(tensor.shape)) for tensor in tensors)}")
-    return _map(inputs, lambda tensor: tensor.detach().to(dtype) if tensor.is_floating_point() else tensor)
+    return _map(lambda tensor: tensor.detach().to(dtype) if tensor.is_floating_point() else tensor, inputs)
 
 
 def is_image(tensor: torch.Tensor) -> bool:
@@ -52,7 +53,7 @@ def is_image(tensor: torch.Tensor) -> bool:
 
 def map_images(inputs: Inputs, function: Callable[[torch.Tensor], torch.Tensor]) -> Inputs:
     """Return the inputs with `function` applied to the images among them."""
-    return _map(inputs, lambda tensor: function(tensor) if is_image(tensor) else tensor)
+    return _map(lambda tensor: function(tensor) if is_image(tensor) else tensor, inputs)
 
 
 def copy_for_judging(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
@@ -79,12 +80,15 @@ def copy_for_judging(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Mod
         ) from error
 
 
-def run_model(model: torch.nn.Module, inputs: Inputs, when: str) -> dict[OutputName, torch.Tensor]:
+def run_model(
+    model: torch.nn.Module, inputs: Inputs, dtype: torch.dtype, when: str
+) -> dict[str, torch.Tensor]:
     """Return the output tensors of `model` by name; integers and booleans as float64.
 
     Args:
         model: The model to call.
         inputs: A tensor or tuple for positional arguments, or a dictionary for arguments by name.
+        dtype: The floating-point type to compute in, also where the model's code asks for another type.
         when: Which inputs these are, for messages, e.g. "the unturned inputs".
 
     Raises:
@@ -92,13 +96,14 @@ def run_model(model: torch.nn.Module, inputs: Inputs, when: str) -> dict[OutputN
     """
     name = type(model).__name__
     try:
-        outputs = _call(model, inputs)
+        with torch.no_grad(), ComputeIn(dtype):
+            outputs = call_model(model, inputs)
     except Exception as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in _listed(inputs))
         raise ForwardError(
             f"`forward` of {name} raised {type(error).__name__} on {when} of shape {shapes}: {error}"
         ) from error
-    named = named_outputs(outputs)
+    named = named_tensors(outputs)
     if not named:
         raise ForwardError(
             f"`forward` of {name} returned a {type(outputs).__name__} without a tensor; expected a tensor, "
@@ -117,18 +122,9 @@ def run_model(model: torch.nn.Module, inputs: Inputs, when: str) -> dict[OutputN
     }
 
 
-def _call(model: torch.nn.Module, inputs: Inputs) -> object:
-    if isinstance(inputs, dict):
-        return model(**inputs)
-    return model(inputs) if isinstance(inputs, torch.Tensor) else model(*inputs)
-
-
-def _map(inputs: Inputs, function: Callable[[torch.Tensor], torch.Tensor]) -> Inputs:
-    if isinstance(inputs, dict):
-        return {name: function(tensor) for name, tensor in inputs.items()}
-    if isinstance(inputs, torch.Tensor):
-        return function(inputs)
-    return tuple(function(tensor) for tensor in inputs)
+def _map(function: Callable[[torch.Tensor], torch.Tensor], inputs: Inputs) -> Inputs:
+    mapped: Inputs = map_tensors(function, inputs)
+    return mapped
 
 
 def _listed(inputs: Inputs) -> list[torch.Tensor]:

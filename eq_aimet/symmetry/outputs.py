@@ -1,9 +1,9 @@
-"""The outputs of a model: their names, and how a group element acts on each of them."""
+"""How a group element acts on each output of a model."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
@@ -11,53 +11,18 @@ import torch
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.symmetry.elements import Element
 
-__all__ = ["OutputName", "TransformOutput", "expected_output", "named_outputs", "transform_for"]
+__all__ = ["TransformOutput", "expected_output", "transform_for"]
 
-OutputName: TypeAlias = "int | str | tuple[int | str, ...]"
 TransformOutput: TypeAlias = Callable[..., torch.Tensor]
 
 
-def named_outputs(outputs: object) -> dict[OutputName, torch.Tensor]:
-    """Return each tensor among a model's outputs by its name.
-
-    A name is the index of the output in a tuple or list, or its key in a dictionary. An output inside nested
-    containers has a tuple of these as its name. A single tensor has the name 0. Entries that are neither
-    tensors nor numbers are left out.
-
-    Example:
-        >>> outputs = {"logits": torch.zeros(2), "maps": [torch.zeros(3), None, torch.zeros(4)]}
-        >>> list(named_outputs(outputs))
-        ['logits', ('maps', 0), ('maps', 2)]
-        >>> list(named_outputs(torch.zeros(2)))
-        [0]
-    """
-    if isinstance(outputs, torch.Tensor):
-        return {0: outputs}
-    return {path if len(path) > 1 else path[0]: tensor for path, tensor in _walk(outputs, ())}
-
-
-def _walk(
-    outputs: object, path: tuple[int | str, ...]
-) -> Iterator[tuple[tuple[int | str, ...], torch.Tensor]]:
-    if isinstance(outputs, torch.Tensor):
-        yield path, outputs
-    elif isinstance(outputs, (bool, int, float)):
-        yield path or (0,), torch.as_tensor(outputs)
-    elif isinstance(outputs, Mapping):
-        for key, output in outputs.items():
-            yield from _walk(output, (*path, key))
-    elif isinstance(outputs, (tuple, list)):
-        for index, output in enumerate(outputs):
-            yield from _walk(output, (*path, index))
-
-
-def transform_for(transform_output: TransformOutput | None, name: OutputName) -> TransformOutput | None:
+def transform_for(transform_output: TransformOutput | None, name: str) -> TransformOutput | None:
     """Return `transform_output` as a function of (output, element) for the output called `name`.
 
     Args:
         transform_output: A function of (output, element), or of (output, element, name). The name is passed
             if the function requires three positional arguments.
-        name: The output's name, see `named_outputs`.
+        name: The output's name, see `named_tensors`.
 
     Raises:
         InvalidArgumentError: If `transform_output` is not a function of two or three arguments.
@@ -90,7 +55,7 @@ def transform_for(transform_output: TransformOutput | None, name: OutputName) ->
 
 
 def expected_output(
-    reference: torch.Tensor, element: Element, transform: TransformOutput | None, name: OutputName
+    reference: torch.Tensor, element: Element, transform: TransformOutput | None, name: str
 ) -> torch.Tensor:
     """Return what an output for the unturned input becomes once `element` has acted on it.
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from eq_aimet.errors import EqAimetError, EquivarianceError, ForwardError, InvalidArgumentError
+from eq_aimet.errors import EqAimetError, EquivarianceError, InvalidArgumentError
 from eq_aimet.plain import GroupMaxPool
 from eq_aimet.symmetry import (
     Action,
@@ -109,24 +109,10 @@ def test_the_copy_is_in_eval_mode(images):
     assert equivariance_error(noisy, images).worst < 1e-12
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_model_runs_in_the_chosen_dtype(dtype, images):
-    class Strict(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if x.dtype != dtype:
-                raise TypeError(f"wants {dtype}")
-            return x.mean((1, 2, 3))
-
-    assert equivariance_error(Strict(), images, dtype=dtype).worst < 1e-4
-    other = torch.float64 if dtype == torch.float32 else torch.float32
-    with pytest.raises(ForwardError, match=f"wants {dtype}"):
-        equivariance_error(Strict(), images, dtype=other)
-
-
 def test_feature_maps_turn_with_the_element(images):
     assert equivariance_error(torch.nn.AvgPool2d(3), images).worst < 1e-12
     crop = torch.nn.ZeroPad2d((0, -1, 0, 0))
-    with pytest.raises(InvalidArgumentError, match=r"`transform_output`: received output 0 of shape"):
+    with pytest.raises(InvalidArgumentError, match=r"`transform_output`: received output .output. of shape"):
         equivariance_error(crop, images)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eq_aimet.errors import EquivarianceError, ForwardError, InvalidArgumentError
-from eq_aimet.symmetry import assert_equivariant, equivariance_error, named_outputs
+from eq_aimet.symmetry import assert_equivariant, equivariance_error
 from eq_aimet.symmetry.elements import Element
 
 Pair = namedtuple("Pair", ["total", "maps"])
@@ -45,16 +45,14 @@ def turn_vectors(output: torch.Tensor, element: Element) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("outputs", "names"),
     [
-        (lambda x: x.mean((1, 2, 3)), [0]),
-        (lambda x: (x, x.sum()), [0, 1]),
-        (lambda x: [x], [0]),
-        (lambda x: {"a": x, "b": (x, {"c": x})}, ["a", ("b", 0), ("b", 1, "c")]),
-        (lambda x: Pair(x.sum(), x), [0, 1]),
-        (lambda x: {"logits": x.sum(), "loss": None, "share": 0.5}, ["logits", "share"]),
+        (lambda x: x.mean((1, 2, 3)), ["output"]),
+        (lambda x: (x, x.sum()), ["0", "1"]),
+        (lambda x: {"a": x, "b": (x, {"c": x})}, ["a", "b.0", "b.1.c"]),
+        (lambda x: Pair(x.sum(), x), ["total", "maps"]),
+        (lambda x: {"logits": x.sum(), "loss": None}, ["logits"]),
     ],
 )
-def test_every_output_has_a_name(outputs, names, images):
-    assert list(named_outputs(outputs(images))) == names
+def test_every_output_is_judged_by_its_name(outputs, names, images):
     report = equivariance_error(Calls(outputs), images)
     assert list(report.outputs) == names
     assert report.worst < 1e-12
@@ -90,7 +88,7 @@ def test_each_output_is_compared_with_its_own_size(images):
 
 def test_a_wrong_output_among_right_ones_is_named(images):
     report = equivariance_error(Calls(lambda x: (x.amax((-1, -2)), x.flatten(1))), images)
-    assert report.worst_output == 1
+    assert report.worst_output == "1"
     lines = str(report).splitlines()
     assert lines[0].split() == ["element", "output", "relative", "change"]
     assert lines[2].split()[:2] == ["90°", "1"]
@@ -162,7 +160,7 @@ def test_a_fault_that_only_a_turned_image_meets_says_so(images):
 def test_a_path_that_only_a_turned_image_takes_is_named(images):
     first = images.double().clone()
     model = Calls(lambda x: (x,) if torch.equal(x, first) else (x, x))
-    with pytest.raises(EquivarianceError, match=r"Under 90° the model returns the outputs \[0, 1\]"):
+    with pytest.raises(EquivarianceError, match=r"Under 90° the model returns the outputs"):
         equivariance_error(model, images)
 
 
@@ -171,7 +169,7 @@ def test_a_path_that_only_a_turned_image_takes_is_named(images):
     [
         ("turn", "a str"),
         (lambda a, b, c, d: a, "a function of 4 arguments"),
-        (lambda output, element: None, "a function that returns a NoneType for the output 0"),
+        (lambda output, element: None, "a function that returns a NoneType for the output 'output'"),
         (lambda output, element: output @ output, "a function that raises RuntimeError"),
     ],
 )
