@@ -6,7 +6,7 @@ from .aimet.simulation.data_free import calibrate_without_data
 from .aimet.simulation.portable_weights import make_portable
 from .aimet.simulation.tied_encodings import tie_encodings
 from .deploy.onnx.verification_report import assert_bit_exact
-from .errors import EqAimetError
+from .errors import EqAimetError, MissingPackageError
 from .export import export_model
 from .hookspecs import hookimpl
 from .plugins import layer_blocks, plugin_manager
@@ -34,6 +34,7 @@ __all__ = [
     "hookimpl",
     "plugin_manager",
     "EqAimetError",
+    "MissingPackageError",
 ]
 
 __version__: str

@@ -14,6 +14,7 @@ __all__ = [
     "AsymmetryError",
     "EquivarianceError",
     "DataError",
+    "MissingPackageError",
 ]
 
 
@@ -59,3 +60,7 @@ class EquivarianceError(EqAimetError, AssertionError):
 
 class DataError(EqAimetError):
     """A data file is missing, damaged, or not what its name says."""
+
+
+class MissingPackageError(EqAimetError, ImportError):
+    """A package that a function needs is not installed, does not work here, or is too old."""
