@@ -24,6 +24,7 @@ from .errors import (
     ExportError,
     ForwardError,
     InvalidArgumentError,
+    MissingPackageError,
 )
 from .export import export_model
 from .hookspecs import hookimpl
@@ -79,6 +80,7 @@ __all__ = [
     "EquivarianceError",
     "ForwardError",
     "DataError",
+    "MissingPackageError",
 ]
 
 __version__: str

@@ -15,6 +15,7 @@ __all__ = [
     "EquivarianceError",
     "ForwardError",
     "DataError",
+    "MissingPackageError",
 ]
 
 
@@ -67,3 +68,7 @@ class ForwardError(EqAimetError):
 
 class DataError(EqAimetError):
     """A data file is missing, damaged, or not what its name says."""
+
+
+class MissingPackageError(EqAimetError, ImportError):
+    """A package that a function needs is not installed, does not work here, or is too old."""
