@@ -5,7 +5,7 @@ from .aimet.onnx.verification import verify_onnx
 from .aimet.simulation.data_free import calibrate_without_data
 from .aimet.simulation.portable_weights import make_portable
 from .aimet.simulation.tied_encodings import tie_encodings
-from .deploy.onnx.verification_report import assert_bit_exact
+from .deploy.verification_report import assert_bit_exact
 from .errors import EqAimetError
 from .export import export_model
 from .hookspecs import hookimpl
