@@ -51,5 +51,5 @@ def _check_batch(number: int, output: np.ndarray, size: int) -> None:
             "path",
             received=f"a file whose output {number} has the shape {output.shape} for a batch of {size}",
             expected="outputs with the images of the batch along the first dimension",
-            remedy="Return one value or row per image from the model, and reduce over the batch outside of it.",
+            remedy="Return one value or row per image from the model; reduce over the batch outside of it.",
         )

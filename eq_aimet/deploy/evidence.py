@@ -1,4 +1,4 @@
-"""Whether a comparison of outputs proves anything: finite and varied outputs, of images that a turn changes."""
+"""Whether a comparison of outputs proves anything: the outputs vary, and the turns change the images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST_SHARE = 0.5
 def reasons_of_inputs(
     specs: Sequence[FileInput], images: Sequence[torch.Tensor], elements: Sequence[Element]
 ) -> tuple[str, ...]:
-    """Return why nothing follows from these images: a turn leaves them as they are, or the file clips them."""
+    """Return why these images prove nothing: a turn leaves them as they are, or the file clips them."""
     reasons = []
     for spec, tensor in zip(specs, images, strict=True):
         if spec.range is None or not tensor.is_floating_point():
@@ -30,8 +30,8 @@ def reasons_of_inputs(
         share = float(((tensor < lowest - step) | (tensor > highest + step)).double().mean())
         if share > _LARGEST_SHARE:
             reasons.append(
-                f"{share:.0%} of the values of `{spec.name}` lie outside of [{lowest:.3g}, {highest:.3g}], the "
-                "range that the file takes. Give images like those that the encodings were computed with."
+                f"{share:.0%} of the values of `{spec.name}` lie outside of [{lowest:.3g}, {highest:.3g}], "
+                "the range that the file takes. Give images like those that the encodings were computed with."
             )
     for element in elements:
         pairs = zip(turn_images(images, element), images, strict=True)
@@ -42,7 +42,7 @@ def reasons_of_inputs(
 
 
 def reasons_of_outputs(outputs: Outputs, probe: Outputs) -> tuple[str, ...]:
-    """Return why nothing follows from the outputs: they are not finite, or one is the same for all images.
+    """Return why the outputs prove nothing: they are not finite, or one is the same for all images.
 
     Args:
         outputs: The file's outputs for all images.
@@ -53,10 +53,12 @@ def reasons_of_outputs(outputs: Outputs, probe: Outputs) -> tuple[str, ...]:
         shown = f"The output {name!r}" if len(outputs) > 1 else "The output"
         compared = np.concatenate([output, probe[name]]) if len(output) == 1 else output
         if not np.isfinite(output.astype(np.float64)).all():
-            reasons.append(f"{shown} of the file holds NaN or infinite values. Look at the images and scales.")
+            reasons.append(
+                f"{shown} of the file holds NaN or infinite values. Look at the images and scales."
+            )
         elif (compared == compared[:1]).all():
             reasons.append(
-                f"{shown} of the file is the same for all images, turned or not. Give images that the network "
-                "tells apart."
+                f"{shown} of the file is the same for all images, turned or not. Give images that the "
+                "network tells apart."
             )
     return tuple(reasons)

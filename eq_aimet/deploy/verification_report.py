@@ -134,7 +134,7 @@ class VerificationReport:
             advice.append("Call `make_portable(sim)` and export again: int8 kernels without VNNI saturate.")
         if self.is_exact_when_precise:
             advice.append(f'Or set the session option {PRECISE_OPTION} to "1": the file is exact with it.')
-        return tuple([*advice, *self._causes()])
+        return (*advice, *self._causes())
 
     def assert_bit_exact(self) -> None:
         """Raise unless the outputs are bit-identical under all exact elements.
@@ -215,8 +215,8 @@ class VerificationReport:
             )
         if is_simulation_exact and not summing and self.is_portable:
             causes.append(
-                "The cause is not known: the simulation is exact in float64, and no operator of the file adds "
-                "up floats."
+                "The cause is not known: the simulation is exact in float64, and no operator of the file "
+                "adds up floats."
             )
         return causes
 

@@ -177,7 +177,8 @@ def _check_biases(graph: Graph, layers: list[TiedLayer]) -> None:
     if untied is not None:
         raise InvalidArgumentError(
             "sim",
-            received=f"a bias of `{untied[0]}` that is not symmetric: its integers are up to {untied[1]} apart",
+            received=f"a bias of `{untied[0]}` that is not symmetric: its integers are up to {untied[1]} "
+            "apart",
             expected="equal biases within each orbit",
             remedy="Call `symmetrize(model)` before the simulation is built.",
         )

@@ -70,7 +70,7 @@ def check_choices(storage: Any, arranged: Any, float_model: Any, opset_version: 
         raise InvalidArgumentError(
             "opset_version",
             received=repr(opset_version),
-            expected=f"a whole number from {MINIMUM_OPSET}, the first with one scale per channel, to {newest}, "
-            f"the last that onnx {onnx.__version__} knows",
+            expected=f"a whole number from {MINIMUM_OPSET}, the first with one scale per channel, to "
+            f"{newest}, the last that onnx {onnx.__version__} knows",
             remedy=f"Leave it out: onnxruntime understands {DEFAULT_OPSET} since its version 1.12.",
         )

@@ -200,8 +200,6 @@ def _simulation_error(
 ) -> float | None:
     some = map_tensors(lambda tensor: tensor[:_JUDGED_IMAGES].detach().clone(), inputs)
     try:
-        return float(
-            equivariance_error(sim.model, some, elements=turns, transform_output=transform_output)
-        )
+        return float(equivariance_error(sim.model, some, elements=turns, transform_output=transform_output))
     except EqAimetError:  # a model that can't compute in float64, for example
         return None

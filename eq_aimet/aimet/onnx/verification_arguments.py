@@ -69,7 +69,9 @@ def check_images(inputs: Any, specs: Sequence[FileInput]) -> list[torch.Tensor]:
     """
     named = named_tensors(inputs, "input")
     by_name = dict(zip(value_names("input", list(named)), named.values(), strict=True))
-    shown = ", ".join(f"({', '.join(['images', *map(str, spec.shape[1:])])}) of {spec.dtype}" for spec in specs)
+    shown = ", ".join(
+        f"({', '.join(['images', *map(str, spec.shape[1:])])}) of {spec.dtype}" for spec in specs
+    )
     images = []
     for spec in specs:
         tensor = by_name.get(spec.name)
@@ -116,7 +118,7 @@ def checked_turns(
 def _is_whole(value: Any, least: int, most: int | None) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         return False
-    return least <= value and (most is None or value <= most)
+    return bool(least <= value and (most is None or value <= most))
 
 
 def _unfit(tensor: torch.Tensor | None, spec: FileInput) -> str:

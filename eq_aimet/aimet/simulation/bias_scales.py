@@ -57,7 +57,7 @@ def raise_weight_scales(
     for name, module in model.named_modules():
         if name not in input_scales:
             continue
-        quantizer: AffineQuantizerBase = module.param_quantizers["weight"]  # type: ignore[union-attr, index, assignment]
+        quantizer: AffineQuantizerBase = module.param_quantizers["weight"]
         factors = _factors(module, quantizer.get_scale(), input_scales[name])
         if bool((factors > 1).any()):
             check_not_frozen(f"{name}.weight", quantizer)
@@ -91,26 +91,25 @@ def _factors(module: Any, scale: torch.Tensor, input_scale: float) -> torch.Tens
 
 
 def _smallest_input_scales(model: torch.nn.Module, inputs: Any) -> dict[str, float]:
-    """Return, by layer, the smallest scale of the inputs of its runs; layers without such a scale are left out."""
+    """Return, by layer, the smallest scale of the inputs of its runs, if a run has such a scale."""
     seen: dict[str, float] = {}
 
     def look(name: str, module: Any, arguments: tuple[Any, ...]) -> None:
         quantizer = module.input_quantizers[0]
-        encoding = getattr(arguments[0], "encoding", None) if arguments else None
         if isinstance(quantizer, AffineQuantizerBase):
             scale = quantizer.get_scale()
-        elif isinstance(arguments[0], QuantizedTensorBase) and hasattr(encoding, "scale"):
-            scale = encoding.scale  # type: ignore[union-attr]
+        elif arguments and isinstance(arguments[0], QuantizedTensorBase):
+            scale = getattr(arguments[0].encoding, "scale", None)
         else:
+            return
+        if scale is None:
             return
         smallest = float(scale.min())
         if smallest > 0:
             seen[name] = min(smallest, seen.get(name, smallest))
 
     handles = [
-        module.register_forward_pre_hook(
-            lambda module, arguments, name=name: look(name, module, arguments)  # type: ignore[misc]
-        )
+        module.register_forward_pre_hook(lambda module, arguments, name=name: look(name, module, arguments))
         for name, module in model.named_modules()
         if _adds_an_integer_bias(module)
     ]

@@ -39,7 +39,9 @@ def checked_input(model: torch.nn.Module, dummy_input: Any, *, argument: str = "
         with torch.no_grad():
             call_model(model, converted)
     except Exception as error:
-        raise _unfit(argument, f"{shapes}, on which the model fails with {type(error).__name__}: {error}") from error
+        raise _unfit(
+            argument, f"{shapes}, on which the model fails with {type(error).__name__}: {error}"
+        ) from error
     return converted
 
 

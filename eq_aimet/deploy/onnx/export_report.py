@@ -13,7 +13,7 @@ __all__ = ["OnnxReport"]
 
 _EVERYWHERE = (
     "{runtime} on x86-64, default session",
-    "runtimes that run the same operators in integers, and whose sums of int16 pairs of 255·64 do not saturate",
+    "runtimes that run the same operators in integers, with int16 sums or wider",
 )
 _SOMEWHERE = (
     "{runtime} on x86-64 with VNNI, default session",
@@ -63,7 +63,7 @@ class OnnxReport:
 
     @property
     def float_sums(self) -> tuple[str, ...]:
-        """The operators that the runtime computes in floats and that add up: a turn may change their last bits."""
+        """The operators that add up floats in the runtime, so that a turn may change their last bits."""
         return tuple(operator.name for operator in self.operators if operator.depends_on_order)
 
     @property

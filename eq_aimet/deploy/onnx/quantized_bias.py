@@ -34,7 +34,7 @@ class _Layer:
 def align_biases(graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Give each int32 bias the scale of its layer's sums, input scale times weight scale, in place.
 
-    If AIMET's exporter could not tell the scale of a layer's input, it took a scale from the bias's own range.
+    If AIMET's exporter could not tell the scale of a layer's input, it took the bias's own range.
     An integer kernel can't add such a bias to its sums, and onnxruntime would compute the layer in floats. If
     the bias does not fit into int32 on the new scale, the weight's scale is raised first.
 

@@ -15,9 +15,9 @@ _LARGEST_VALUE = 2**29  # bytes of one tensor
 _LARGEST_SUM = 2**32  # bytes of all tensors together
 # Operators whose output can be far larger than their inputs, by the values of the inputs alone.
 _GROWING = frozenset({
-    "AffineGrid", "Bernoulli", "CenterCropPad", "Col2Im", "ConstantOfShape", "Expand", "EyeLike", "GridSample",
-    "MaxUnpool", "Multinomial", "OneHot", "Pad", "RandomNormal", "RandomNormalLike", "RandomUniform",
-    "RandomUniformLike", "Range", "Resize", "ScatterND", "Tile", "Upsample",
+    "AffineGrid", "Bernoulli", "CenterCropPad", "Col2Im", "ConstantOfShape", "Expand", "EyeLike",
+    "GridSample", "MaxUnpool", "Multinomial", "OneHot", "Pad", "RandomNormal", "RandomNormalLike",
+    "RandomUniform", "RandomUniformLike", "Range", "Resize", "ScatterND", "Tile", "Upsample",
 })  # fmt: skip
 
 

@@ -55,7 +55,7 @@ class OnnxRuntime:
     @property
     def name(self) -> str:
         """The name and version."""
-        return f"onnxruntime {onnxruntime.__version__}"
+        return _name()
 
     def open(self, path: Path, *, threads: int = 1) -> OnnxRuntimeFile:
         """Open a file.
@@ -92,7 +92,7 @@ class OnnxRuntimeFile:
         try:
             return cast("list[np.ndarray]", self._session.run(None, feeds))
         except Exception as error:
-            raise _unfit_file(f"a file that onnxruntime {onnxruntime.__version__} can't run ({error})") from error
+            raise _unfit_file(f"a file that {_name()} can't run ({error})") from error
 
 
 def open_session(
@@ -124,7 +124,7 @@ def open_session(
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise _unfit_file(f"a model that onnxruntime {onnxruntime.__version__} can't open ({error})") from error
+        raise _unfit_file(f"a model that {_name()} can't open ({error})") from error
 
 
 def operators_run(path: str | os.PathLike[str]) -> tuple[OperatorCount, ...]:
@@ -155,7 +155,7 @@ def check_version(path: Path) -> None:
     if version < MINIMUM_VERSION:
         raise InvalidArgumentError(
             "path",
-            received=f"`{path}` for onnxruntime {onnxruntime.__version__}",
+            received=f"`{path}` for {_name()}",
             expected=f"onnxruntime {'.'.join(map(str, MINIMUM_VERSION))} or newer",
             remedy="Upgrade it: pip install -U onnxruntime",
         )
@@ -175,6 +175,10 @@ def _adds_up(node: onnx.NodeProto) -> bool:
         modes = [entry.s for entry in node.attribute if entry.name == "mode"]
         return bool(modes) and modes[0] != b"nearest"
     return node.op_type in _SUMMING
+
+
+def _name() -> str:
+    return f"onnxruntime {onnxruntime.__version__}"
 
 
 def _unfit_file(received: str) -> InvalidArgumentError:

@@ -1,4 +1,4 @@
-"""The interface of a runtime: it opens a file, runs batches, and names the operators that it runs in floats."""
+"""The interface of a runtime: it opens a file, runs batches, and names the operators that it runs."""
 
 from __future__ import annotations
 
