@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from aimet_torch.nn import BaseQuantizationMixin
+from aimet_torch.quantization import DequantizedTensor, QuantizedTensor
 from aimet_torch.quantization.affine import AffineQuantizerBase
-from aimet_torch.quantization.base import QuantizedTensorBase
 
 from eq_aimet.aimet.simulation.export_readiness import check_not_frozen
 from eq_aimet.deploy.onnx.quantized_bias import LARGEST_BIAS
@@ -98,7 +98,7 @@ def _smallest_input_scales(model: torch.nn.Module, inputs: Any) -> dict[str, flo
         quantizer = module.input_quantizers[0]
         if isinstance(quantizer, AffineQuantizerBase):
             scale = quantizer.get_scale()
-        elif arguments and isinstance(arguments[0], QuantizedTensorBase):
+        elif arguments and isinstance(arguments[0], (QuantizedTensor, DequantizedTensor)):
             scale = getattr(arguments[0].encoding, "scale", None)
         else:
             return
