@@ -17,8 +17,7 @@ from module_equalization import LAYER, YES, try_equalization
 
 from eq_aimet import export_model
 from eq_aimet.adapters.e2cnn import enn
-from eq_aimet.plain.norm_modules import NormMaxPool
-from eq_aimet.plain.operations import GroupMaxPool, SelectChannels
+from eq_aimet.plain import GroupMaxPool, NormMaxPool, SelectChannels
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

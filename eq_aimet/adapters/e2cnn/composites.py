@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from e2cnn import nn as enn
 
-from eq_aimet.plain.operations import Concat, SelectChannels
+from eq_aimet.plain import Concat, SelectChannels
 
 __all__ = ["COMPOSITES", "Record"]
 

@@ -18,8 +18,7 @@ from eq_aimet.adapters.e2cnn.fields import field_sizes, tag_with_types
 from eq_aimet.adapters.e2cnn.grouped import GroupedR2Conv
 from eq_aimet.adapters.e2cnn.mask import CircularMask
 from eq_aimet.errors import ExportError
-from eq_aimet.plain.norm_modules import BlockNorm, NormMaxPool
-from eq_aimet.plain.operations import GroupMaxPool, Mask, SelectChannels
+from eq_aimet.plain import BlockNorm, GroupMaxPool, Mask, NormMaxPool, SelectChannels
 
 __all__ = ["CONVERTERS", "TRACED_THROUGH", "to_plain_module"]
 

@@ -12,8 +12,7 @@ from e2cnn import nn as enn
 
 from eq_aimet.adapters.e2cnn.fields import field_sizes
 from eq_aimet.adapters.e2cnn.layers import subfield_size
-from eq_aimet.plain.field_modules import ConcatenatedActivation, Gate, GatedChannels, VectorField
-from eq_aimet.plain.norm_modules import NormActivation
+from eq_aimet.plain import ConcatenatedActivation, Gate, GatedChannels, NormActivation, VectorField
 
 __all__ = [
     "concatenated",

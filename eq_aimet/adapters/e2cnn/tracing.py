@@ -25,9 +25,9 @@ from eq_aimet.adapters.e2cnn.graphs import (
     TracedGraph,
     in_place_to_plain,
     is_batch_size,
-    operations_to_modules,
 )
 from eq_aimet.adapters.e2cnn.refusals import data_dependent, fixed_batch_size, tracing_error, wrong_type
+from eq_aimet.adapters.functions import operations_to_modules
 from eq_aimet.errors import ExportError, InvalidArgumentError
 
 __all__ = ["trace_plain_model"]
@@ -65,13 +65,13 @@ def trace_plain_model(
         attributes = {target: copy.deepcopy(operator.attrgetter(target)(root)) for target in targets}
     traced = TracedGraph(graph, tracer.examples, tracer.scopes, tracer.in_place)
     in_place_to_plain(traced)
-    operations = operations_to_modules(traced, taken=set(tracer.plain_modules))
+    operations_to_modules(traced, attributes, tracer.plain_modules)
     # A copy does not remember this tracer, which unpickling the model would otherwise ask for.
     plain_graph = fx.Graph()
     plain_graph.output(plain_graph.graph_copy(graph, {}))
     _drop_unused_operations(plain_graph)
     plain_graph.lint()
-    modules = {**tracer.plain_modules, **operations, **attributes}
+    modules = {**tracer.plain_modules, **attributes}
     return fx.GraphModule(modules, plain_graph, type(model).__name__).eval()
 
 

@@ -16,10 +16,19 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from eq_aimet.plain import Add, GroupMaxPool, Mask
-from eq_aimet.plain.field_modules import ConcatenatedActivation, VectorField
-from eq_aimet.plain.norm_modules import BlockNorm, NormActivation, NormMaxPool
-from eq_aimet.plain.operations import Multiply, SelectChannels, Subtract
+from eq_aimet.plain import (
+    Add,
+    BlockNorm,
+    ConcatenatedActivation,
+    GroupMaxPool,
+    Mask,
+    Multiply,
+    NormActivation,
+    NormMaxPool,
+    SelectChannels,
+    Subtract,
+    VectorField,
+)
 from eq_aimet.plugins import layer_blocks
 
 __all__ = ["Ids", "Threshold", "Variables", "pass_through"]
