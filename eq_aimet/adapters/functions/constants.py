@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from eq_aimet.adapters.e2cnn.graphs import TracedGraph
+from eq_aimet.adapters.graphs import TracedGraph
 
 __all__ = ["drop_unused_constants", "fold_constants", "is_constant_node"]
 

@@ -10,7 +10,6 @@ import torch
 from torch import fx
 
 from eq_aimet import plain
-from eq_aimet.adapters.e2cnn.graphs import TracedGraph, is_batch_size
 from eq_aimet.adapters.functions.activations import ACTIVATIONS
 from eq_aimet.adapters.functions.arithmetic import ARITHMETIC
 from eq_aimet.adapters.functions.constants import drop_unused_constants, fold_constants, is_constant_node
@@ -19,6 +18,7 @@ from eq_aimet.adapters.functions.movements import is_movement
 from eq_aimet.adapters.functions.operands import Activation, Converter
 from eq_aimet.adapters.functions.pooling import POOLING, adaptive_pool
 from eq_aimet.adapters.functions.resizing import RESIZING
+from eq_aimet.adapters.graphs import TracedGraph, is_batch_size
 
 __all__ = ["CONVERTERS", "operations_to_modules"]
 

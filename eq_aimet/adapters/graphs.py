@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from eq_aimet.adapters.e2cnn.refusals import shared_in_place
+from eq_aimet.adapters.refusals import shared_in_place
 
 __all__ = ["TracedGraph", "in_place_to_plain", "is_batch_size"]
 
