@@ -108,6 +108,11 @@ class _Proxy(fx.Proxy):
             return self.tracer.create_proxy("call_function", getattr, (self, name), {})
         return super().__getattr__(name)
 
+    def __mul__(self, other: Any) -> Any:
+        if is_typed_tensor(other):
+            return NotImplemented  # a factor on the left of a field: the field multiplies itself
+        return self.tracer.create_proxy("call_function", operator.mul, (self, other), {})
+
     def __iadd__(self, other: Any) -> Any:
         return self._change(operator.iadd, other)
 

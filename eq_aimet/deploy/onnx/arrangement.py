@@ -18,6 +18,12 @@ __all__ = ["Rewriting", "arrange"]
 
 _SPATIAL = (2, 3)
 
+# Operators whose output holds numbers of their first input, on the same quantization grid.
+_MOVEMENTS = frozenset({
+    "DepthToSpace", "Flatten", "Gather", "Identity", "MaxPool", "ReduceMax", "ReduceMin", "Reshape", "Slice",
+    "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze",
+})  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Rewriting:
@@ -46,13 +52,14 @@ def arrange(graph: Graph) -> tuple[Rewriting, ...]:
 
     - A quantized average pooling with constant divisor becomes a depthwise convolution with ones:
       onnxruntime sums the windows of an average pooling in floats, in an order that a turn changes.
-    - A quantized mean over the grid becomes a global average pooling, which is summed in integers.
+    - A quantized mean or sum over the grid becomes a global average pooling, which is summed in integers.
     - A grouped convolution whose groups have as many inputs as outputs becomes a depthwise one.
 
     Returns:
         What was rewritten.
     """
     done = []
+    _quantize_behind_movements(graph)
     for quantized in _quantized_operators(graph):
         node = quantized.node
         rewrite = _REWRITINGS.get(node.op_type)
@@ -60,6 +67,27 @@ def arrange(graph: Graph) -> tuple[Rewriting, ...]:
         if into:
             done.append(Rewriting(f"{node.op_type} of {node.output[0]}", into))
     return tuple(done)
+
+
+def _quantize_behind_movements(graph: Graph) -> None:
+    """Give an operator that reads moved integers a quantizer of its own, with the encoding of the integers.
+
+    A maximum or a reshape returns numbers of its input, which lie on the grid of this encoding already.
+    """
+    producers = graph.producers()
+    read = {node.input[0] for node in graph.nodes if node.op_type in _REWRITINGS} & set(producers)
+    for name in sorted(read):
+        mover = source = producers[name]
+        while source.op_type in _MOVEMENTS and source.input[0] in producers:
+            source = producers[source.input[0]]
+        if source is mover or source.op_type != "DequantizeLinear":
+            continue
+        scale = graph.constants.get(source.input[1])
+        if scale is not None and scale.size == 1:
+            encoding = list(source.input[1:])
+            mover.output[0] = graph.fresh()
+            integers = graph.node("QuantizeLinear", [mover.output[0], *encoding])
+            graph.node("DequantizeLinear", [integers, *encoding], name)
 
 
 def _quantized_operators(graph: Graph) -> list[_Quantized]:
@@ -108,7 +136,17 @@ def _average_pool(graph: Graph, quantized: _Quantized) -> str:
 
 
 def _mean(graph: Graph, quantized: _Quantized) -> str:
-    """A mean over both dimensions of the grid is GlobalAveragePool, and a Reshape of what it gives."""
+    """A mean over both dimensions of the grid is GlobalAveragePool, and a Reshape of its output."""
+    return _global_average(graph, quantized, divisor=1)
+
+
+def _sum(graph: Graph, quantized: _Quantized) -> str:
+    """A sum over n pixels is n times their mean: the mean, quantized with 1/n of the scale."""
+    shape = graph.shape(quantized.node.input[0]) or ()
+    return _global_average(graph, quantized, divisor=int(np.prod(shape[2:])))
+
+
+def _global_average(graph: Graph, quantized: _Quantized, divisor: int) -> str:
     node, options = quantized.node, attributes(quantized.node)
     axes = options.get("axes")
     if axes is None and len(node.input) > 1 and node.input[1] in graph.constants:
@@ -117,18 +155,19 @@ def _mean(graph: Graph, quantized: _Quantized) -> str:
     after = quantized.after
     if after is None or shape is None or out_shape is None or len(shape) != 4 or axes is None:
         return ""
-    if tuple(sorted(axis % 4 for axis in axes)) != _SPATIAL:
+    scale = graph.constants.get(after.input[1])
+    if tuple(sorted(axis % 4 for axis in axes)) != _SPATIAL or scale is None:
         return ""
+    encoding = [graph.constant((scale / divisor).astype(scale.dtype)), *after.input[2:]]
     graph.remove(node)
+    graph.remove(after)
     pooled = graph.node("GlobalAveragePool", [node.input[0]])
     if len(out_shape) == 4:
-        after.input[0] = pooled
+        graph.node("QuantizeLinear", [pooled, *encoding], after.output[0])
         return "a global average pooling"
     # The integers are reshaped, so that the pooling stays between its two quantizers.
-    quantize = graph.node("QuantizeLinear", [pooled, *after.input[1:]])
-    graph.remove(after)
-    shape_name = graph.constant(np.array(out_shape, dtype=np.int64))
-    graph.node("Reshape", [quantize, shape_name], after.output[0])
+    quantize = graph.node("QuantizeLinear", [pooled, *encoding])
+    graph.node("Reshape", [quantize, _shape(graph, *out_shape)], after.output[0])
     return "a global average pooling"
 
 
@@ -188,4 +227,9 @@ def _shape(graph: Graph, *sizes: int) -> str:
     return graph.constant(np.array(sizes, dtype=np.int64))
 
 
-_REWRITINGS = {"AveragePool": _average_pool, "ReduceMean": _mean, "Conv": _grouped_convolution}
+_REWRITINGS = {
+    "AveragePool": _average_pool,
+    "ReduceMean": _mean,
+    "ReduceSum": _sum,
+    "Conv": _grouped_convolution,
+}
