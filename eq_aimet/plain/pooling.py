@@ -34,11 +34,10 @@ class GroupMaxPool(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return a tensor with one channel per block, (batch, blocks, …) of (batch, channels, …)."""
-        if isinstance(self.blocks, int):
-            return torch.unflatten(x, 1, (-1, self.blocks)).amax(2)
-        size = self.blocks[0]
-        if all(other == size for other in self.blocks):
-            return torch.unflatten(x, 1, (len(self.blocks), size)).amax(2)  # [batch, blocks, size, ...]
+        size = self.blocks if isinstance(self.blocks, int) else self.blocks[0]
+        if isinstance(self.blocks, int) or all(other == size for other in self.blocks):
+            # ONNX's shape inference follows this reshape, which it does not for `unflatten`.
+            return x.reshape(x.shape[0], -1, size, *x.shape[2:]).amax(2)  # [batch, blocks, size, ...]
         return torch.cat([part.amax(1, keepdim=True) for part in torch.split(x, list(self.blocks), 1)], 1)
 
     def extra_repr(self) -> str:

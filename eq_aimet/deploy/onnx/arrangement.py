@@ -18,12 +18,6 @@ __all__ = ["Rewriting", "arrange"]
 
 _SPATIAL = (2, 3)
 
-# Operators whose output holds numbers of their first input, on the same quantization grid.
-_MOVEMENTS = frozenset({
-    "DepthToSpace", "Flatten", "Gather", "Identity", "MaxPool", "ReduceMax", "ReduceMin", "Reshape", "Slice",
-    "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze",
-})  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Rewriting:
@@ -59,7 +53,6 @@ def arrange(graph: Graph) -> tuple[Rewriting, ...]:
         What was rewritten.
     """
     done = []
-    _quantize_behind_movements(graph)
     for quantized in _quantized_operators(graph):
         node = quantized.node
         rewrite = _REWRITINGS.get(node.op_type)
@@ -67,27 +60,6 @@ def arrange(graph: Graph) -> tuple[Rewriting, ...]:
         if into:
             done.append(Rewriting(f"{node.op_type} of {node.output[0]}", into))
     return tuple(done)
-
-
-def _quantize_behind_movements(graph: Graph) -> None:
-    """Give an operator that reads moved integers a quantizer of its own, with the encoding of the integers.
-
-    A maximum or a reshape returns numbers of its input, which lie on the grid of this encoding already.
-    """
-    producers = graph.producers()
-    read = {node.input[0] for node in graph.nodes if node.op_type in _REWRITINGS} & set(producers)
-    for name in sorted(read):
-        mover = source = producers[name]
-        while source.op_type in _MOVEMENTS and source.input[0] in producers:
-            source = producers[source.input[0]]
-        if source is mover or source.op_type != "DequantizeLinear":
-            continue
-        scale = graph.constants.get(source.input[1])
-        if scale is not None and scale.size == 1:
-            encoding = list(source.input[1:])
-            mover.output[0] = graph.fresh()
-            integers = graph.node("QuantizeLinear", [mover.output[0], *encoding])
-            graph.node("DequantizeLinear", [integers, *encoding], name)
 
 
 def _quantized_operators(graph: Graph) -> list[_Quantized]:
