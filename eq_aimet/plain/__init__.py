@@ -2,6 +2,7 @@
 
 from eq_aimet.plain.arithmetic import Add, Divide, MatrixProduct, Maximum, Minimum, Multiply, Subtract
 from eq_aimet.plain.block_norms import BlockNorm, NormActivation, NormMaxPool
+from eq_aimet.plain.block_products import BlockProducts
 from eq_aimet.plain.channels import Concat, SelectChannels
 from eq_aimet.plain.circular_mask import circular_mask
 from eq_aimet.plain.constant_operands import Mask, Scale, Shift
@@ -40,6 +41,7 @@ __all__ = [
     "Gate",
     "GatedChannels",
     "BlockNorm",
+    "BlockProducts",
     "NormActivation",
     "NormMaxPool",
     "circular_mask",

@@ -21,12 +21,20 @@ from eq_aimet.plain import (
     BlockNorm,
     ConcatenatedActivation,
     GroupMaxPool,
+    Largest,
     Mask,
+    Mean,
     Multiply,
     NormActivation,
     NormMaxPool,
+    QuantizationPoint,
+    Scale,
     SelectChannels,
+    Smallest,
     Subtract,
+    Sum,
+    UnevenAveragePool,
+    UnevenMaxPool,
     VectorField,
 )
 from eq_aimet.plugins import layer_blocks
@@ -242,6 +250,10 @@ _COMMUTING = (
     torch.nn.Upsample,
     torch.nn.ZeroPad2d,
     Mask,
+    Scale,
+    QuantizationPoint,
+    UnevenAveragePool,
+    UnevenMaxPool,
 )
 
 _PASSAGES: dict[Any, Callable[..., Ids | str | None]] = {
@@ -261,7 +273,7 @@ _PASSAGES: dict[Any, Callable[..., Ids | str | None]] = {
     ConcatenatedActivation: _alone(_concatenated_activation),
     SelectChannels: _alone(_selection),
     torch.nn.Flatten: _alone(_flattening),
-    "mean": _alone(_mean),
+    **dict.fromkeys(("mean", Mean, Sum, Largest, Smallest), _alone(_mean)),
 }
 
 # What AIMET calls operations that are no modules.
