@@ -32,4 +32,5 @@ class BlockProducts(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the products, (batch, blocks · size², …) of (batch, blocks · size, …)."""
-        return self.multiply(self.first(x), self.second(x))
+        products: torch.Tensor = self.multiply(self.first(x), self.second(x))
+        return products

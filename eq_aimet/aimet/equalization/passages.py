@@ -223,6 +223,13 @@ def _mean(variables: Variables, operation: Any, ids: Ids) -> Ids | str | None:
     return _UNCLEAR.format(operation.type) if len(ids) in before[2:] else ids
 
 
+def _reduction(variables: Variables, operation: Any, ids: Ids) -> Ids | None:
+    """Pass a reduction over the pixels; one over the channels mixes them."""
+    module = operation.get_module()
+    rank = len(_shapes(operation)[0])
+    return None if rank == 0 or {dim % rank for dim in module.dims} & {0, 1} else ids
+
+
 _UNCLEAR = (
     "the operation {!r} may be over channels or pixels, which are as many; "
     "`torch.nn.AdaptiveAvgPool2d` would be clear"
@@ -273,7 +280,8 @@ _PASSAGES: dict[Any, Callable[..., Ids | str | None]] = {
     ConcatenatedActivation: _alone(_concatenated_activation),
     SelectChannels: _alone(_selection),
     torch.nn.Flatten: _alone(_flattening),
-    **dict.fromkeys(("mean", Mean, Sum, Largest, Smallest), _alone(_mean)),
+    "mean": _alone(_mean),
+    **dict.fromkeys((Mean, Sum, Largest, Smallest), _alone(_reduction)),
 }
 
 # What AIMET calls operations that are no modules.
