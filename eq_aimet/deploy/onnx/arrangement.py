@@ -47,7 +47,7 @@ def arrange(graph: Graph) -> tuple[Rewriting, ...]:
 
     - A quantized average pooling with constant divisor becomes a depthwise convolution with ones:
       onnxruntime sums the windows of an average pooling in floats, in an order that a turn changes.
-    - A quantized mean over the grid becomes a global average pooling, which is summed in integers.
+    - A quantized mean or sum over the grid becomes a global average pooling, which is summed in integers.
     - A grouped convolution whose groups have as many inputs as outputs becomes a depthwise one.
 
     Returns:
@@ -109,7 +109,17 @@ def _average_pool(graph: Graph, quantized: _Quantized) -> str:
 
 
 def _mean(graph: Graph, quantized: _Quantized) -> str:
-    """A mean over both dimensions of the grid is GlobalAveragePool, and a Reshape of what it gives."""
+    """A mean over both dimensions of the grid is GlobalAveragePool, and a Reshape of its output."""
+    return _global_average(graph, quantized, divisor=1)
+
+
+def _sum(graph: Graph, quantized: _Quantized) -> str:
+    """A sum over n pixels is n times their mean: the mean, quantized with 1/n of the scale."""
+    shape = graph.shape(quantized.node.input[0]) or ()
+    return _global_average(graph, quantized, divisor=int(np.prod(shape[2:])))
+
+
+def _global_average(graph: Graph, quantized: _Quantized, divisor: int) -> str:
     node, options = quantized.node, attributes(quantized.node)
     axes = options.get("axes")
     if axes is None and len(node.input) > 1 and node.input[1] in graph.constants:
@@ -118,18 +128,19 @@ def _mean(graph: Graph, quantized: _Quantized) -> str:
     after = quantized.after
     if after is None or shape is None or out_shape is None or len(shape) != 4 or axes is None:
         return ""
-    if tuple(sorted(axis % 4 for axis in axes)) != _SPATIAL:
+    scale = graph.constants.get(after.input[1])
+    if tuple(sorted(axis % 4 for axis in axes)) != _SPATIAL or scale is None:
         return ""
+    encoding = [graph.constant((scale / divisor).astype(scale.dtype)), *after.input[2:]]
     graph.remove(node)
+    graph.remove(after)
     pooled = graph.node("GlobalAveragePool", [node.input[0]])
     if len(out_shape) == 4:
-        after.input[0] = pooled
+        graph.node("QuantizeLinear", [pooled, *encoding], after.output[0])
         return "a global average pooling"
     # The integers are reshaped, so that the pooling stays between its two quantizers.
-    quantize = graph.node("QuantizeLinear", [pooled, *after.input[1:]])
-    graph.remove(after)
-    shape_name = graph.constant(np.array(out_shape, dtype=np.int64))
-    graph.node("Reshape", [quantize, shape_name], after.output[0])
+    quantize = graph.node("QuantizeLinear", [pooled, *encoding])
+    graph.node("Reshape", [quantize, _shape(graph, *out_shape)], after.output[0])
     return "a global average pooling"
 
 
@@ -205,4 +216,9 @@ def _shape(graph: Graph, *sizes: int) -> str:
     return graph.constant(np.array(sizes, dtype=np.int64))
 
 
-_REWRITINGS = {"AveragePool": _average_pool, "ReduceMean": _mean, "Conv": _grouped_convolution}
+_REWRITINGS = {
+    "AveragePool": _average_pool,
+    "ReduceMean": _mean,
+    "ReduceSum": _sum,
+    "Conv": _grouped_convolution,
+}
