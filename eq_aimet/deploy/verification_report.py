@@ -202,8 +202,8 @@ class VerificationReport:
         is_simulation_exact = error is not None and error <= _EXACT_SIMULATION
         if error is not None and not is_simulation_exact:
             causes.append(
-                f"The simulation itself is not equivariant: its outputs change by {error:.1e} in float64, see "
-                "`equivariance_error(sim.model, images)`. An output that the group acts on needs "
+                f"The simulation itself is not equivariant: its outputs change by {error:.1e} in float64, "
+                "see `equivariance_error(sim.model, images)`. An output that the group acts on needs "
                 "`transform_output`."
             )
         summing = [operator.name for operator in self.operators if operator.depends_on_order]

@@ -110,13 +110,11 @@ def test_storage_opset_and_input(exported, tmp_path):
         InvalidArgumentError, match='`storage`: received \'small\'; expected "orbits" or "plain"'
     ):
         export_onnx(sim, IMAGE, path, storage="small")
-    with pytest.raises(
-        InvalidArgumentError, match="`opset_version`: received 11; expected a whole number from 13"
-    ):
+    with pytest.raises(InvalidArgumentError, match="`opset_version`: received 11; expected a whole number"):
         export_onnx(sim, IMAGE, path, opset_version=11)
     with pytest.raises(
         InvalidArgumentError,
-        match=r"`dummy_input`: received \(1, 1, 5, 5\) of torch.float32, on which the model",
+        match=r"`dummy_input`: received \(1, 1, 5, 5\) of .*, on which the model",
     ):
         export_onnx(sim, torch.rand(1, 1, 5, 5), path)
 
@@ -177,14 +175,10 @@ def test_old_opsets_and_runtimes(exported, images, tmp_path, monkeypatch):
 def test_images_and_sims_that_do_not_fit(exported, images):
     sim, path, _ = exported
 
-    with pytest.raises(
-        InvalidArgumentError, match=r"shape \(4, 3, 9, 9\) and torch.float32; expected finite, square images"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"shape \(4, 3, 9, 9\) .*; expected finite, square"):
         verify_onnx(path, sim, images[..., :9, :9])
     with pytest.raises(InvalidArgumentError, match=r"square images of shape \(images, 3, 17, 17\)"):
         verify_onnx(path, sim, images[:0])
     other = simulate(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
-    with pytest.raises(
-        InvalidArgumentError, match="`sim`: received a simulation with other weights or encodings"
-    ):
+    with pytest.raises(InvalidArgumentError, match="`sim`: received a simulation with other weights"):
         verify_onnx(path, other, images, reference_images=0)
