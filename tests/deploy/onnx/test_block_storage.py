@@ -8,6 +8,8 @@ from eq_aimet.deploy.onnx.block_storage import store_blocks
 from eq_aimet.deploy.onnx.graph import Graph
 from eq_aimet.deploy.runtimes.onnxruntime import operators_run
 
+pytestmark = pytest.mark.exactness
+
 
 def wide_layer():
     scales = np.linspace(0.001, 0.02, 128).repeat(8).astype(np.float32)
