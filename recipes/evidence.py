@@ -123,7 +123,7 @@ def main(
 
 
 def study(name: str, whole: Settings, seeds: Sequence[int], results: Path) -> Iterator[str]:
-    """Yields the lines of a data set's tables: less data, and on tissue what each step gives."""
+    """Yield the lines of a data set's tables: less data, and on tissue what each step gives."""
     found: dict[tuple[str, float], list[Figures]] = {}
     sizes: dict[str, int] = {}
     for fraction in FRACTIONS:
@@ -143,7 +143,7 @@ def study(name: str, whole: Settings, seeds: Sequence[int], results: Path) -> It
 
 
 def with_fraction(whole: Settings, fraction: float) -> Settings:
-    """Returns the settings of a run with a part of the training images, each seen the more often."""
+    """Return the settings of a run with a part of the training images, each seen the more often."""
     count = round(fraction * whole.train_images)
     return replace(
         whole,
@@ -154,7 +154,7 @@ def with_fraction(whole: Settings, fraction: float) -> Settings:
 
 
 def count_weights(settings: Settings) -> int:
-    """Returns how many numbers the run's network learns."""
+    """Return how many numbers the run's network learns."""
     with quiet_libraries():
         from eq_aimet.experiments import build_network, count_parameters
 
@@ -162,7 +162,7 @@ def count_weights(settings: Settings) -> int:
 
 
 def measured(settings: Settings, results: Path, kind: str) -> Figures:
-    """Returns what was measured of a run's network, which is trained and measured only if it wasn't yet."""
+    """Return what was measured of a run's network, which is trained and measured only if it wasn't yet."""
     trained = replace(settings, weights=Settings.weights)  # they don't matter to the training
     folder = ResultsFolder.open(results / trained.run_name, trained.to_dict(), resume=True)
     file = folder.path / f"{kind}-{settings.weights}.json"
@@ -181,7 +181,7 @@ def measured(settings: Settings, results: Path, kind: str) -> Figures:
 
 
 def measure_accuracies(model: torch.nn.Module, settings: Settings, data: ImageDataModule) -> Figures:
-    """Returns the accuracy in FP32, and in INT8 after equalization."""
+    """Return the accuracy in FP32, and in INT8 after equalization."""
     from eq_aimet import export_model
     from eq_aimet.experiments import equalize, simulate
 
@@ -195,7 +195,7 @@ def measure_accuracies(model: torch.nn.Module, settings: Settings, data: ImageDa
 
 
 def measure_steps(model: torch.nn.Module, settings: Settings, data: ImageDataModule) -> Figures:
-    """Returns the figures of the FP32 network and of its INT8 simulation after each of the `STEPS`."""
+    """Return the figures of the FP32 network and of its INT8 simulation after each of the `STEPS`."""
     from eq_aimet import export_model
     from eq_aimet.experiments import equalize, simulate
 
@@ -220,7 +220,7 @@ def measure_steps(model: torch.nn.Module, settings: Settings, data: ImageDataMod
 def figures(
     model: torch.nn.Module, reference: torch.nn.Module, settings: Settings, data: ImageDataModule
 ) -> dict[str, float]:
-    """Returns accuracy, SQNR in dB against the reference, rotation errors and changed predictions."""
+    """Return accuracy, SQNR in dB against the reference, rotation errors and changed predictions."""
     import torch
 
     from eq_aimet import equivariance_error
@@ -251,7 +251,7 @@ def accuracy_table(
     found: dict[tuple[str, float], list[Figures]],
     sizes: dict[str, int],
 ) -> Iterator[str]:
-    """Yields the table of accuracies by the share of training images."""
+    """Yield the table of accuracies by the share of training images."""
     title = {"tissue": "Real tissue", "digits": "Rotated MNIST"}[name]
     seeds = len(next(iter(found.values())))
     yield f"### {title}: accuracy with less data\n"
@@ -278,7 +278,7 @@ def accuracy_table(
 
 
 def steps_table(settings: Settings, runs: list[Figures]) -> Iterator[str]:
-    """Yields the table of what each step costs and gives."""
+    """Yield the table of what each step costs and gives."""
     yield f"### Real tissue: each step, {settings.title}, INT8 weights {settings.weights}\n"
     yield f"All training images, {len(runs)} seeds: mean ± standard deviation.\n"
     yield from _heading(
@@ -299,7 +299,7 @@ def steps_table(settings: Settings, runs: list[Figures]) -> Iterator[str]:
 
 
 def put_into_page(text: str) -> None:
-    """Replaces what stands between the page's two marks."""
+    """Replace what stands between the page's two marks."""
     begin, end = "<!-- measured: begin -->", "<!-- measured: end -->"
     page = PAGE.read_text()
     before, _, rest = page.partition(begin)
@@ -309,7 +309,7 @@ def put_into_page(text: str) -> None:
 
 
 def _shown(arguments: list[str]) -> list[str]:
-    """The command line without the machine's paths."""
+    """Return the command line without the machine's paths."""
     shown = list(arguments)
     for option, name in (("--data", "DATA"), ("--results", "RESULTS")):
         if option in shown:

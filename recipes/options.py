@@ -62,7 +62,7 @@ Results = Annotated[Path, typer.Option(help="Folder under which each run makes i
 def read_settings(
     data: Path | None, limits: tuple[int | None, int | None, int | None], **choices: Any
 ) -> Settings:
-    """Returns the settings that the options say; limits that were left out are the synthetic set's."""
+    """Return the settings that the options say; limits that were left out are the synthetic set's."""
     images = [
         default if count is None else count for count, default in zip(limits, DEFAULT_IMAGES, strict=True)
     ]
@@ -79,7 +79,7 @@ def prepare(
     workers: int,
     download: bool,
 ) -> list[Settings]:
-    """Returns the runs with the numbers of images there are, after refusing what can't be, and fetching PCam.
+    """Return the runs with the numbers of images there are, after refusing what can't be, and fetching PCam.
 
     What is refused is refused before anything is fetched.
     """
@@ -98,7 +98,7 @@ def prepare(
 
 
 def fetch(folder: Path | None) -> None:
-    """Fetches PCam into the folder; what is there already and whole is kept."""
+    """Fetch PCam into the folder; what is there already and whole is kept."""
     from eq_aimet.experiments.data import download_pcam
 
     if folder is None:
@@ -113,5 +113,5 @@ def fetch(folder: Path | None) -> None:
 
 
 def say(text: str) -> None:
-    """Prints a line, above the progress bar if there is one."""
+    """Print a line, above the progress bar if there is one."""
     get_console().print(text, highlight=False, soft_wrap=True)

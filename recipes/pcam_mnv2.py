@@ -139,7 +139,7 @@ def main(
 
 
 def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = False) -> list[TableRow]:
-    """Does the whole experiment and returns the tables' rows: data, training, INT8, ONNX, tables, report."""
+    """Do the whole experiment and returns the tables' rows: data, training, INT8, ONNX, tables, report."""
     # What is slow to import comes after what can be refused, so that a mistake shows at once.
     folder = ResultsFolder.open(results / settings.run_name, settings.to_dict(), resume=resume)
     with console.status("loading Lightning and AIMET"), quiet_libraries():
@@ -194,7 +194,7 @@ def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = F
 
 
 def write_tables(folder: ResultsFolder, rows: list[TableRow]) -> None:
-    """Writes the tables as Markdown, with their notes, and as JSON."""
+    """Write the tables as Markdown, with their notes, and as JSON."""
     from eq_aimet.experiments import markdown_device_table, markdown_table
 
     tables = [markdown_table(rows), markdown_device_table(rows), "".join(f"- {note}\n" for note in NOTES)]
@@ -203,7 +203,7 @@ def write_tables(folder: ResultsFolder, rows: list[TableRow]) -> None:
 
 
 def print_tables(rows: list[TableRow], *, title: str) -> None:
-    """Prints the tables and their notes."""
+    """Print the tables and their notes."""
     from eq_aimet.experiments import terminal_device_table, terminal_table
 
     console.print()
@@ -216,7 +216,7 @@ def print_tables(rows: list[TableRow], *, title: str) -> None:
 def train(
     name: str, settings: Settings, data: ImageDataModule, folder: ResultsFolder
 ) -> tuple[torch.nn.Module, tuple[EpochRecord, ...]]:
-    """Returns the model with the weights of the lowest validation loss, and the record of each epoch."""
+    """Return the model with the weights of the lowest validation loss, and the record of each epoch."""
     from eq_aimet.experiments import train_network
 
     def show_epoch(record: EpochRecord) -> None:
@@ -242,7 +242,7 @@ def train(
 
 
 def show(row: TableRow) -> None:
-    """Prints what is known of a network before the tables are."""
+    """Print what is known of a network before the tables are."""
     sizes = (f"{size / 1e3:,.0f} KB" for size in (row.device.fp32_bytes, row.device.int8_bytes))
     say(f"\n[bold]{row.model}[/]  {row.parameters:,} parameters")
     say(f"  test accuracy  FP32 {row.fp32_accuracy:.1%}  INT8 {row.int8_accuracy:.1%}")

@@ -94,7 +94,7 @@ def main(
 
 
 def make_table(runs: list[Settings], results: Path, *, workers: int) -> None:
-    """Does each run that is not finished, and writes and prints the table of all."""
+    """Do each run that is not finished, and writes and prints the table of all."""
     rows = []
     for settings in runs:
         finished = results / settings.run_name / "table.json"

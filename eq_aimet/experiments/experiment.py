@@ -45,10 +45,10 @@ class NetworkFindings:
     """What was measured of one network.
 
     Attributes:
-        row: its row of the tables.
-        ranges: the ranges of its weights, before equalization (with folded batch norms) and after it.
-        stabilities: how its predictions stay over a full turn, in "FP32" and in "INT8".
-        predictions: what it says of the first test images, in INT8.
+        row: Its row of the tables.
+        ranges: The ranges of its weights, before equalization (with folded batch norms) and after it.
+        stabilities: How its predictions stay over a full turn, in "FP32" and in "INT8".
+        predictions: What it says of the first test images, in INT8.
     """
 
     row: TableRow
@@ -66,18 +66,18 @@ def quantize_and_measure(
     *,
     status: Status = lambda _: nullcontext(),
 ) -> NetworkFindings:
-    """Returns what was measured, after export, equalization, INT8 simulation and export to ONNX.
+    """Return what was measured, after export, equalization, INT8 simulation and export to ONNX.
 
     Args:
         name: "conventional" or "equivariant".
-        model: the trained network in eval mode, left as it is.
-        settings: the run's.
-        data: its data.
-        folder: the network's own, which gets the files.
-        status: opens a context in which a message is shown.
+        model: The trained network in eval mode, left as it is.
+        settings: The run's.
+        data: Its data.
+        folder: The network's own, which gets the files.
+        status: Opens a context in which a message is shown.
 
     Raises:
-        DataError: a file can't be written.
+        DataError: A file can't be written.
     """
     device = settings.device
     is_equivariant = name == "equivariant"

@@ -22,7 +22,7 @@ class ResultsFolder:
     """A folder for the results of one configuration. Make it with `ResultsFolder.open`.
 
     Attributes:
-        path: where the folder is.
+        path: Where the folder is.
 
     Example:
         >>> import tempfile
@@ -39,17 +39,17 @@ class ResultsFolder:
     def open(
         cls, path: str | Path, configuration: Mapping[str, Any], *, resume: bool = False
     ) -> ResultsFolder:
-        """Returns the folder of a configuration, made where missing.
+        """Return the folder of a configuration, made where missing.
 
         Of several processes of a training only the first looks and writes; the others get the path.
 
         Args:
-            path: where the folder is or shall be.
-            configuration: plain values, which `config.json` keeps.
-            resume: whether the folder may hold results of the same configuration already.
+            path: Where the folder is or shall be.
+            configuration: Plain values, which `config.json` keeps.
+            resume: Whether the folder may hold results of the same configuration already.
 
         Raises:
-            DataError: the folder holds other things, results of another configuration, or results of the
+            DataError: The folder holds other things, results of another configuration, or results of the
                 same one without `resume`; or it can't be written to.
         """
         folder = cls(Path(path))
@@ -73,16 +73,16 @@ class ResultsFolder:
         return folder
 
     def write_text(self, name: str, text: str) -> Path:
-        """Returns the path of the file after writing the text to it.
+        """Return the path of the file after writing the text to it.
 
         Raises:
-            DataError: it can't be written, for want of space for instance; a file that was there is still
+            DataError: It can't be written, for want of space for instance; a file that was there is still
                 whole.
         """
         return self.write_bytes(name, text.encode())
 
     def write_json(self, name: str, value: object) -> Path:
-        """Returns the path of the file after writing plain values to it; raises as `write_text` does.
+        """Return the path of the file after writing plain values to it; raises as `write_text` does.
 
         Numbers that are not finite become null: JSON has none.
         """
@@ -90,14 +90,14 @@ class ResultsFolder:
         return self.write_text(name, text + "\n")
 
     def write_bytes(self, name: str, content: bytes) -> Path:
-        """Returns the path of the file after writing the bytes to it; raises as `write_text` does."""
+        """Return the path of the file after writing the bytes to it; raises as `write_text` does."""
         target = self.path / name
         with whole_files([target]) as (partial,):
             partial.write_bytes(content)
         return target
 
     def subfolder(self, name: str) -> ResultsFolder:
-        """Returns a folder within this one, made where missing, by the first process of a training."""
+        """Return a folder within this one, made where missing, by the first process of a training."""
         path = self.path / name
         if is_first_process():
             remedy = "Free some space, or choose another folder with --results."

@@ -40,7 +40,7 @@ NamedSection = tuple[Section, tuple[str, ...]]
 
 
 def table_section(rows: Sequence[TableRow], test_images: int | None, notes: Sequence[str]) -> NamedSection:
-    """Returns the section with the run's tables, and the first of them as a picture."""
+    """Return the section with the run's tables, and the first of them as a picture."""
     from eq_aimet.experiments.table import markdown_device_table, markdown_table
 
     tables = (
@@ -65,7 +65,7 @@ def table_section(rows: Sequence[TableRow], test_images: int | None, notes: Sequ
 
 
 def stability_section(stabilities: Mapping[str, Mapping[str, Stability]]) -> NamedSection:
-    """Returns the section on what a full turn of the images changes."""
+    """Return the section on what a full turn of the images changes."""
     rows = tuple(
         (model, precision, *_turn_cells(found))
         for model, precisions in stabilities.items()
@@ -95,7 +95,7 @@ def stability_section(stabilities: Mapping[str, Mapping[str, Stability]]) -> Nam
 def range_section(
     ranges: Mapping[str, tuple[Sequence[LayerRanges], Sequence[LayerRanges]]],
 ) -> NamedSection:
-    """Returns the section on the weights before and after equalization, model by model."""
+    """Return the section on the weights before and after equalization, model by model."""
     pictures, names = [], []
     for model, (before, after) in ranges.items():
         file_name = re.sub(r"[^A-Za-z0-9_-]+", "-", model)
@@ -115,7 +115,7 @@ def range_section(
 def example_section(
     images: torch.Tensor, predictions: Mapping[str, Predictions], class_names: Sequence[str]
 ) -> NamedSection:
-    """Returns the section with example images and what the models say of them."""
+    """Return the section with example images and what the models say of them."""
     shown = choose_examples(predictions, _EXAMPLES)
     wrong = sum(not all(found.right[index] for found in predictions.values()) for index in shown)
     count = len(images)
@@ -137,7 +137,7 @@ def example_section(
 
 
 def training_section(histories: Mapping[str, Sequence[EpochRecord]]) -> NamedSection:
-    """Returns the section with the training curves."""
+    """Return the section with the training curves."""
     picture = Picture(
         plot_training(histories),
         "Loss and accuracy of each model over the epochs.",
@@ -172,7 +172,7 @@ def _overview(model: str, before: Sequence[LayerRanges], after: Sequence[LayerRa
 
 
 def _turn_cells(found: Stability) -> tuple[str, str, str]:
-    """Returns the lowest agreement at the quarter turns, at the odd multiples of 45°, and at all angles."""
+    """Return the lowest agreement at the quarter turns, at the odd multiples of 45°, and at all angles."""
     shares = dict(zip(found.angles, found.agreement, strict=True))
     quarters = [share for angle, share in shares.items() if angle and angle % 90 == 0]
     eighths = [share for angle, share in shares.items() if angle % 90 == 45]

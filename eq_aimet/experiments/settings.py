@@ -41,36 +41,36 @@ class Settings:
     The messages name an argument as the command line does: `batch_size` is `--batch-size`.
 
     Attributes:
-        data: what names the data set: "synthetic", or the path of a folder or file.
-        train_images: how many training images to use.
-        valid_images: how many validation images to use.
-        test_images: how many test images to use.
-        crop: the side of the images in pixels, odd and within 33..95; for digits from 29 on. The default, 47,
+        data: What names the data set: "synthetic", or the path of a folder or file.
+        train_images: How many training images to use.
+        valid_images: How many validation images to use.
+        test_images: How many test images to use.
+        crop: The side of the images in pixels, odd and within 33..95; for digits from 29 on. The default, 47,
             is the smallest whose inscribed circle, all that the networks see, holds the central 32x32 square
             that decides the label.
         model: "both", "conventional" or "equivariant".
-        group: the number of rotations N of the group.
-        width: the multiplier of the channel numbers.
+        group: The number of rotations N of the group.
+        width: The multiplier of the channel numbers.
         depthwise: "channel" or "field", the kind of MobileNetV2's equivariant depthwise layers.
-        epochs: how often each training image is seen.
-        batch_size: how many images a step sees.
-        learning_rate: the schedule's highest learning rate.
+        epochs: How often each training image is seen.
+        batch_size: How many images a step sees.
+        learning_rate: The schedule's highest learning rate.
         weights: "per-tensor" or "per-channel", the ranges of the INT8 weights.
-        calibration_images: how many training images the ranges of the INT8 activations are taken from.
+        calibration_images: How many training images the ranges of the INT8 activations are taken from.
         device: "cpu" or "cuda".
         precision: "32", "bf16" or "16", the bits of the training's arithmetic.
-        seed: of the initial weights, the order of the images and the augmentation.
+        seed: Of the initial weights, the order of the images and the augmentation.
         dataset: "pcam", the layout of the files in `data`, or "rotated-mnist", the archive of digits in it.
         architecture: "mobilenet" or "densenet".
-        reflections: whether DenseNet's group has reflections, too.
-        devices: how many GPUs, or processes on a CPU, train together on each node.
-        nodes: how many machines train together.
-        compile: whether to train through `torch.compile`.
-        turns: the random turns of the training images: "quarter", by multiples of 90° and exact, or "any", by
+        reflections: Whether DenseNet's group has reflections, too.
+        devices: How many GPUs, or processes on a CPU, train together on each node.
+        nodes: How many machines train together.
+        compile: Whether to train through `torch.compile`.
+        turns: The random turns of the training images: "quarter", by multiples of 90° and exact, or "any", by
             any angle and interpolated. Patches are mirrored at random, too, digits are not.
 
     Raises:
-        InvalidArgumentError: a setting is not possible.
+        InvalidArgumentError: A setting is not possible.
 
     Example:
         >>> settings = Settings(train_images=64, valid_images=32, test_images=32, width=0.5, epochs=3)
@@ -197,7 +197,7 @@ class Settings:
         return "_".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the settings as plain values for JSON."""
+        """Return the settings as plain values for JSON."""
         return asdict(self)
 
 

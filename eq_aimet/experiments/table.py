@@ -46,15 +46,15 @@ class TableRow:
     """What was measured of one model.
 
     Attributes:
-        model: the model's name.
-        parameters: how many numbers the training learns.
-        fp32_accuracy: the share of test images that are classified rightly, from 0 to 1.
-        int8_accuracy: the same of the simulated INT8 model.
-        fp32_error_90: the worst relative change of the logits under turns by multiples of 90°.
-        int8_error_90: the same of the simulated INT8 model.
-        fp32_error_45: the relative change of the logits under a turn by 45°.
-        int8_error_45: the same of the simulated INT8 model.
-        device: what was measured of the exported files.
+        model: The model's name.
+        parameters: How many numbers the training learns.
+        fp32_accuracy: The share of test images that are classified rightly, from 0 to 1.
+        int8_accuracy: The same of the simulated INT8 model.
+        fp32_error_90: The worst relative change of the logits under turns by multiples of 90°.
+        int8_error_90: The same of the simulated INT8 model.
+        fp32_error_45: The relative change of the logits under a turn by 45°.
+        int8_error_45: The same of the simulated INT8 model.
+        device: What was measured of the exported files.
     """
 
     model: str
@@ -73,15 +73,15 @@ class TableRow:
         return self.fp32_accuracy - self.int8_accuracy
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the row as plain values for JSON, with what follows from them."""
+        """Return the row as plain values for JSON, with what follows from them."""
         return {**asdict(self), "drop": self.drop, "device": self.device.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TableRow:
-        """Returns the row of what `to_dict` returned.
+        """Return the row of what `to_dict` returned.
 
         Raises:
-            DataError: a value is missing.
+            DataError: A value is missing.
         """
         from eq_aimet.experiments.device_figures import DeviceFigures
 
@@ -97,7 +97,7 @@ class TableRow:
 
 
 def markdown_table(rows: Sequence[TableRow]) -> str:
-    """Returns accuracies and errors as a Markdown table that ends in a newline.
+    """Return accuracies and errors as a Markdown table that ends in a newline.
 
     Example:
         >>> from eq_aimet.experiments import DeviceFigures
@@ -110,7 +110,7 @@ def markdown_table(rows: Sequence[TableRow]) -> str:
 
 
 def markdown_device_table(rows: Sequence[TableRow]) -> str:
-    """Returns what the exported files do as a Markdown table that ends in a newline.
+    """Return what the exported files do as a Markdown table that ends in a newline.
 
     Example:
         >>> from eq_aimet.experiments import DeviceFigures
@@ -123,7 +123,7 @@ def markdown_device_table(rows: Sequence[TableRow]) -> str:
 
 
 def terminal_table(rows: Sequence[TableRow], *, title: str | None = None) -> Table:
-    """Returns accuracies and errors as a table for a `rich` console, at most 80 columns wide.
+    """Return accuracies and errors as a table for a `rich` console, at most 80 columns wide.
 
     Example:
         >>> terminal_table([]).row_count
@@ -133,7 +133,7 @@ def terminal_table(rows: Sequence[TableRow], *, title: str | None = None) -> Tab
 
 
 def terminal_device_table(rows: Sequence[TableRow], *, title: str | None = None) -> Table:
-    """Returns what the exported files do as a table for a `rich` console, at most 80 columns wide.
+    """Return what the exported files do as a table for a `rich` console, at most 80 columns wide.
 
     Example:
         >>> terminal_device_table([]).row_count

@@ -70,20 +70,21 @@ class Architecture:
 
 
 def plan_architecture(*, width: float, divisor: int, input_size: int) -> Architecture:
-    """Returns the channels, strides, paddings and grids of a MobileNetV2.
+    """Return the channels, strides, paddings and grids of a MobileNetV2.
 
     Args:
-        width: the width multiplier. As in the paper, the head keeps its channels where it is below 1.
-        divisor: what all channel counts are multiples of: the size of a block.
-        input_size: the side of the square input in pixels, odd.
+        width: The width multiplier. As in the paper, the head keeps its channels where it is below 1.
+        divisor: What all channel counts are multiples of: the size of a block.
+        input_size: The side of the square input in pixels, odd.
 
     Raises:
-        InvalidArgumentError: if a layer would have less than one block of channels, or the grid doesn't
+        InvalidArgumentError: If a layer would have less than one block of channels, or the grid doesn't
             stay odd and large enough.
 
-    >>> plan = plan_architecture(width=1.0, divisor=8, input_size=95)
-    >>> plan.stem_channels, [block.out_channels for block in plan.blocks][-3:], plan.final_size
-    (32, [160, 160, 320], 11)
+    Example:
+        >>> plan = plan_architecture(width=1.0, divisor=8, input_size=95)
+        >>> plan.stem_channels, [block.out_channels for block in plan.blocks][-3:], plan.final_size
+        (32, [160, 160, 320], 11)
     """
     check_positive("input_size", input_size, "Give the side of the images in pixels, for example 95.")
     _check_width(width, divisor)
@@ -105,24 +106,28 @@ def plan_architecture(*, width: float, divisor: int, input_size: int) -> Archite
 
 
 def stride_two_padding(size: int) -> int:
-    """Returns the padding with which a stride-2, 3×3 convolution keeps an odd grid odd and centred.
+    """Return the padding with which a stride-2, 3×3 convolution keeps an odd grid odd and centred.
 
     Args:
-        size: the side of the input grid in pixels, odd.
+        size: The side of the input grid in pixels, odd.
 
-    >>> stride_two_padding(45), stride_two_padding(95)  # to 23 and to 47
-    (1, 0)
+    Example:
+        >>> stride_two_padding(45), stride_two_padding(95)  # to 23 and to 47
+        (1, 0)
     """
     return (size + 1) // 2 % 2
 
 
 def _shrink(size: int) -> int:
-    """The grid after a stride-2, 3×3 convolution."""
+    """Return the grid after a stride-2, 3×3 convolution."""
     return (size + 2 * stride_two_padding(size) - 3) // 2 + 1
 
 
 def _round_to_blocks(channels: float, divisor: int) -> int:
-    """The nearest multiple of `divisor`, or the next where that takes a tenth away, as in MobileNetV2."""
+    """Return the nearest multiple of `divisor`, or the next one if the nearest removes over a tenth.
+
+    MobileNetV2 rounds its channel counts this way.
+    """
     nearest = int(channels + divisor / 2) // divisor * divisor
     return nearest if nearest >= 0.9 * channels else nearest + divisor
 

@@ -10,9 +10,10 @@ __all__ = ["check_input", "check_positive"]
 
 
 def check_positive(argument: str, value: int, remedy: str) -> None:
-    """Raises `InvalidArgumentError` unless `value` is a whole number of at least 1.
+    """Raise `InvalidArgumentError` unless `value` is a whole number of at least 1.
 
-    >>> check_positive("num_classes", 2, "Give the number of classes.")
+    Example:
+        >>> check_positive("num_classes", 2, "Give the number of classes.")
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidArgumentError(
@@ -21,16 +22,17 @@ def check_positive(argument: str, value: int, remedy: str) -> None:
 
 
 def check_input(x: torch.Tensor, in_channels: int, size: int) -> None:
-    """Raises `InvalidArgumentError` unless `x` is a batch of the shape that a network was built for.
+    """Raise `InvalidArgumentError` unless `x` is a batch of the shape that a network was built for.
 
     Nothing is checked while the network is traced: a proxy has no shape.
 
     Args:
-        x: the input, (B, in_channels, size, size).
-        in_channels: the channels that the network takes.
-        size: the side of the square grid that it takes, in pixels.
+        x: The input, (B, in_channels, size, size).
+        in_channels: The channels that the network takes.
+        size: The side of the square grid that it takes, in pixels.
 
-    >>> check_input(torch.zeros(2, 3, 95, 95), in_channels=3, size=95)
+    Example:
+        >>> check_input(torch.zeros(2, 3, 95, 95), in_channels=3, size=95)
     """
     if not isinstance(x, torch.Tensor) or torch.jit.is_tracing():
         return

@@ -22,9 +22,9 @@ class DenseBlockPlan:
     """One dense block in numbers, and the transition before it.
 
     Attributes:
-        in_fields: the fields that the block before hands on.
-        window: the side in pixels of the windows that the transition averages; 0 where there is none.
-        growth: the fields that the block adds.
+        in_fields: The fields that the block before hands on.
+        window: The side in pixels of the windows that the transition averages; 0 where there is none.
+        growth: The fields that the block adds.
     """
 
     in_fields: int
@@ -57,23 +57,24 @@ class DenseArchitecture:
 
 
 def plan_dense_architecture(*, width: float, order: int, input_size: int) -> DenseArchitecture:
-    """Returns the fields, pooling windows and grids of a DenseNet.
+    """Return the fields, pooling windows and grids of a DenseNet.
 
     A convolution between F fields of a group with |G| elements has F²·|G| weights per pixel of the filter,
     so that 26·width/√|G| fields per layer make about the same number of weights for any group.
 
     Args:
-        width: the multiplier of the channel counts.
+        width: The multiplier of the channel counts.
         order: |G|, the number of channels of a field; 1 for the conventional network.
-        input_size: the side of the square input in pixels.
+        input_size: The side of the square input in pixels.
 
     Raises:
-        InvalidArgumentError: if a layer would have less than one field, or the last grid less than two
+        InvalidArgumentError: If a layer would have less than one field, or the last grid less than two
             pixels a side.
 
-    >>> plan = plan_dense_architecture(width=1.0, order=8, input_size=95)
-    >>> [block.out_fields for block in plan.blocks], plan.final_size
-    ([18, 27, 36, 45, 54], 5)
+    Example:
+        >>> plan = plan_dense_architecture(width=1.0, order=8, input_size=95)
+        >>> [block.out_fields for block in plan.blocks], plan.final_size
+        ([18, 27, 36, 45, 54], 5)
     """
     check_positive("input_size", input_size, "Give the side of the images in pixels, for example 95.")
     growth = _growth(width, order)
@@ -94,16 +95,17 @@ def plan_dense_architecture(*, width: float, order: int, input_size: int) -> Den
 
 
 def pooling_window(size: int) -> int:
-    """Returns the side of the windows that, two pixels apart, cover a grid evenly about its centre.
+    """Return the side of the windows that, two pixels apart, cover a grid evenly about its centre.
 
     Turns and mirrorings of the grid map such windows onto each other, so that pooling is equivariant: on an
     even grid windows of 2×2, on an odd one windows of 3×3 that overlap.
 
     Args:
-        size: the side of the grid in pixels.
+        size: The side of the grid in pixels.
 
-    >>> pooling_window(46), pooling_window(95)  # to 23 and to 47
-    (2, 3)
+    Example:
+        >>> pooling_window(46), pooling_window(95)  # to 23 and to 47
+        (2, 3)
     """
     return 2 + size % 2
 

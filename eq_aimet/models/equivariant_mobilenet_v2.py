@@ -19,8 +19,8 @@ class EquivariantInvertedResidual(torch.nn.Module):
     """1×1 expansion, 3×3 depthwise convolution, 1×1 projection, and the input added where types agree.
 
     Args:
-        gspace: the symmetry.
-        plan: channels, stride and padding; the channels are multiples of the group's order.
+        gspace: The symmetry.
+        plan: Channels, stride and padding; the channels are multiples of the group's order.
         depthwise: "channel" or "field", see `EquivariantMobileNetV2`.
     """
 
@@ -45,7 +45,7 @@ class EquivariantInvertedResidual(torch.nn.Module):
         self.is_residual = plan.is_residual
 
     def forward(self, x: enn.GeometricTensor) -> enn.GeometricTensor:
-        """Returns the block's output field, (B, out_channels, H / stride, W / stride)."""
+        """Return the block's output field, (B, out_channels, H / stride, W / stride)."""
         return x + self.block(x) if self.is_residual else self.block(x)
 
 
@@ -60,22 +60,23 @@ class EquivariantMobileNetV2(EquivariantNetwork):
     A state dict holds the weights only and loads in training and in eval mode, whichever it was saved in.
 
     Args:
-        num_classes: the number of logits.
-        in_channels: the channels of the input, all scalar (as colours are).
-        width: the width multiplier of the channel counts.
+        num_classes: The number of logits.
+        in_channels: The channels of the input, all scalar (as colours are).
+        width: The width multiplier of the channel counts.
         group: N, the number of rotations; 1 is a conventional network written in e2cnn.
         depthwise: "channel" filters each channel by itself, as conventional depthwise convolutions do and
             at their cost; "field" mixes the N channels of a field, as e2cnn's `groups` does.
-        input_size: the side of the square input in pixels, odd.
+        input_size: The side of the square input in pixels, odd.
 
     Raises:
-        InvalidArgumentError: for a count below 1, an unknown `depthwise`, a width that leaves a layer less
+        InvalidArgumentError: For a count below 1, an unknown `depthwise`, a width that leaves a layer less
             than one field, an even or too small `input_size`; in `forward` for an `x` of another shape.
 
-    >>> net = EquivariantMobileNetV2(num_classes=2, width=0.25, group=4, input_size=33).eval().double()
-    >>> x = torch.rand(1, 3, 33, 33, dtype=torch.float64)
-    >>> torch.allclose(net(x), net(x.rot90(1, (2, 3))), rtol=1e-10, atol=0.0)
-    True
+    Example:
+        >>> net = EquivariantMobileNetV2(num_classes=2, width=0.25, group=4, input_size=33).eval().double()
+        >>> x = torch.rand(1, 3, 33, 33, dtype=torch.float64)
+        >>> torch.allclose(net(x), net(x.rot90(1, (2, 3))), rtol=1e-10, atol=0.0)
+        True
     """
 
     def __init__(
@@ -119,12 +120,12 @@ class EquivariantMobileNetV2(EquivariantNetwork):
         self._append_classifier(head_type, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
+        """Return the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
         check_input(x, self.in_channels, self.input_size)
         fields = self.input_mask(enn.GeometricTensor(x, self.in_type))
         return self._classify(self.head_mask(self.head(self.blocks(self.stem(fields)))))
 
 
 def _regular_type(gspace: gspaces.GeneralOnR2, channels: int) -> enn.FieldType:
-    """The type of `channels` channels in regular fields."""
+    """Return the type of `channels` channels in regular fields."""
     return enn.FieldType(gspace, channels // gspace.regular_repr.size * [gspace.regular_repr])

@@ -27,7 +27,7 @@ DEVIATIONS = (3, 4, 5, 6, 7, 8, 10)
 
 
 def main(folder: Path) -> None:
-    """Prints the table."""
+    """Print the table."""
     settings = json.loads((folder / "config.json").read_text("utf-8"))
     limits = (settings["train_images"], settings["valid_images"], settings["test_images"])
     data = PatchDataModule(settings["data"], batch_size=64, limits=limits, crop=settings["crop"], seed=0)
@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
 
 
 def equalized(name: str, settings: dict[str, object], folder: Path, image: torch.Tensor) -> torch.nn.Module:
-    """Returns the run's trained network as a plain model, equalized with its statistics kept."""
+    """Return the run's trained network as a plain model, equalized with its statistics kept."""
     size = {"width": settings["width"], "input_size": settings["crop"]}
     if name == "equivariant":
         model = EquivariantMobileNetV2(group=settings["group"], depthwise=settings["depthwise"], **size)
@@ -77,7 +77,7 @@ def equalized(name: str, settings: dict[str, object], folder: Path, image: torch
 def simulation(
     model: torch.nn.Module, calibration: torch.Tensor, deviations: float | None
 ) -> QuantizationSimModel:
-    """Returns the INT8 simulation, calibrated on data if there are no `deviations`."""
+    """Return the INT8 simulation, calibrated on data if there are no `deviations`."""
     sim = QuantizationSimModel(
         model, dummy_input=calibration[:1], config_file=get_path_for_per_tensor_config()
     )
@@ -90,12 +90,12 @@ def simulation(
 
 @torch.no_grad()
 def logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Returns the model's outputs, (images, classes)."""
+    """Return the model's outputs, (images, classes)."""
     return torch.cat([model(batch) for batch in images.split(64)])
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
-    """Returns the part of the images whose largest output is that of their label."""
+    """Return the part of the images whose largest output is that of their label."""
     return float((outputs.argmax(1) == labels).float().mean())
 
 

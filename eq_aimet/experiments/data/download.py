@@ -43,7 +43,7 @@ def download_pcam(
     base_url: str = PCAM_URL,
     on_notice: Callable[[str], None] | None = None,
 ) -> Path:
-    """Returns the folder once it holds PatchCamelyon's six gzipped files, 8.0 GB, each checked.
+    """Return the folder once it holds PatchCamelyon's six gzipped files, 8.0 GB, each checked.
 
     Files that are there are checked and not fetched again. A download that was interrupted goes on where it
     stopped. Damaged files are named and fetched again. A file is called `<name>.partial` until it is whole
@@ -52,14 +52,14 @@ def download_pcam(
     `PCamDataset` unpacks the files at first use, another 9 GB in the cache folder.
 
     Args:
-        folder: where to, made where missing.
-        progress: whether to show progress bars, which `tqdm` must be installed for.
-        base_url: the address of a mirror; what comes before `/<file name>`.
-        on_notice: called with a line about each file that is damaged or can't be checked; by default these
+        folder: Where to, made where missing.
+        progress: Whether to show progress bars, which `tqdm` must be installed for.
+        base_url: The address of a mirror; what comes before `/<file name>`.
+        on_notice: Called with a line about each file that is damaged or can't be checked; by default these
             are logged as warnings.
 
     Raises:
-        DataError: there is no network, no such file or not enough space, or the server's file is another one.
+        DataError: There is no network, no such file or not enough space, or the server's file is another one.
         InvalidArgumentError: `requests` is not installed.
 
     Example:

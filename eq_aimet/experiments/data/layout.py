@@ -32,9 +32,9 @@ class SplitFiles:
 
     Attributes:
         split: "train", "valid" or "test".
-        images: the HDF5 file with the images under `x`, uint8, shape (count, 96, 96, 3).
-        labels: the HDF5 file with the labels under `y`, uint8, shape (count, 1, 1, 1), each 0 or 1.
-        count: how many samples the split has.
+        images: The HDF5 file with the images under `x`, uint8, shape (count, 96, 96, 3).
+        labels: The HDF5 file with the labels under `y`, uint8, shape (count, 1, 1, 1), each 0 or 1.
+        count: How many samples the split has.
     """
 
     split: str
@@ -44,7 +44,7 @@ class SplitFiles:
 
 
 def file_name(split: str, key: str) -> str:
-    """Returns the name of a split's file with the images (`x`) or the labels (`y`).
+    """Return the name of a split's file with the images (`x`) or the labels (`y`).
 
     Example:
         >>> file_name("train", "x")
@@ -56,23 +56,23 @@ def file_name(split: str, key: str) -> str:
 def check_split(
     folder: str | Path, split: str, *, cache_dir: str | Path | None = None, progress: bool = True
 ) -> SplitFiles:
-    """Returns a split's files after checking that they follow PCam's layout.
+    """Return a split's files after checking that they follow PCam's layout.
 
     The labels are read as a whole, the images not at all. Files that are still gzipped are unpacked first,
     into the cache folder.
 
     Args:
-        folder: where the split's files lie, as `.h5` or as `.h5.gz`.
+        folder: Where the split's files lie, as `.h5` or as `.h5.gz`.
         split: "train", "valid" or "test".
-        cache_dir: where gzipped files are unpacked to; by default the user's cache folder.
-        progress: whether unpacking shows a progress bar.
+        cache_dir: Where gzipped files are unpacked to; by default the user's cache folder.
+        progress: Whether unpacking shows a progress bar.
 
     Returns:
         The files' paths and the number of samples.
 
     Raises:
-        InvalidArgumentError: there is no such split.
-        DataError: a file is missing, damaged or not in PCam's layout.
+        InvalidArgumentError: There is no such split.
+        DataError: A file is missing, damaged or not in PCam's layout.
 
     Example:
         >>> check_split("no_such_folder", "train")
@@ -115,10 +115,10 @@ def check_split(
 
 
 def open_hdf5(path: Path, **options: Any) -> h5py.File:
-    """Returns the file opened for reading, for the caller to close.
+    """Return the file opened for reading, for the caller to close.
 
     Raises:
-        DataError: the file can't be read, is truncated, or is no HDF5 file.
+        DataError: The file can't be read, is truncated, or is no HDF5 file.
     """
     try:
         with open(path, "rb") as file:

@@ -32,18 +32,18 @@ class PCamDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     The images' values lie in [0, 1]: the file's divided by 255, without any further normalization.
 
     Args:
-        folder: where the split's files lie, as `.h5` or as `.h5.gz`.
+        folder: Where the split's files lie, as `.h5` or as `.h5.gz`.
         split: "train", "valid" or "test".
-        crop: the side of the crop, odd and within 33..95. It starts at row and column (96 - crop) // 2, so 95
+        crop: The side of the crop, odd and within 33..95. It starts at row and column (96 - crop) // 2, so 95
             leaves out the last row and the last column.
-        transform: applied to each image, `turn_and_flip` for instance.
-        limit: how many samples to keep, from the first one on; by default, and where there are fewer, all.
-        cache_dir: where gzipped files are unpacked to; by default the user's cache folder.
-        progress: whether unpacking shows a progress bar.
+        transform: Applied to each image, `turn_and_flip` for instance.
+        limit: How many samples to keep, from the first one on; by default, and where there are fewer, all.
+        cache_dir: Where gzipped files are unpacked to; by default the user's cache folder.
+        progress: Whether unpacking shows a progress bar.
 
     Raises:
-        InvalidArgumentError: the split, crop or limit is not possible.
-        DataError: a file is missing, damaged or not in PCam's layout.
+        InvalidArgumentError: The split, crop or limit is not possible.
+        DataError: A file is missing, damaged or not in PCam's layout.
 
     Example:
         >>> import tempfile
@@ -116,7 +116,7 @@ class PCamDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return image, torch.tensor(int(self._labels[index]), dtype=torch.int64)
 
     def close(self) -> None:
-        """Closes this process' file handle, if one is open; the next image opens it again."""
+        """Close this process' file handle, if one is open; the next image opens it again."""
         if self._handle is not None and self._handle_process == os.getpid():
             self._handle.close()
         self._handle = None

@@ -34,14 +34,14 @@ class RotatedMnist(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     each run. Digits are turned about their centre by bilinear interpolation, once, to the grid's middle.
 
     Args:
-        path: a numpy archive with `x_train`, (n, 28, 28) uint8, `y_train`, (n,), `x_test` and `y_test`.
+        path: A numpy archive with `x_train`, (n, 28, 28) uint8, `y_train`, (n,), `x_test` and `y_test`.
         split: "train", "valid" or "test".
-        size: the side of the images in pixels, odd and at least 29.
-        limit: how many samples to keep, from the first one on; by default all.
+        size: The side of the images in pixels, odd and at least 29.
+        limit: How many samples to keep, from the first one on; by default all.
 
     Raises:
-        InvalidArgumentError: the split, size or limit is not possible.
-        DataError: the file is missing, damaged or holds something else.
+        InvalidArgumentError: The split, size or limit is not possible.
+        DataError: The file is missing, damaged or holds something else.
 
     Example:
         >>> import tempfile
@@ -85,10 +85,10 @@ class RotatedMnist(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def check_mnist(path: str | Path) -> dict[str, int]:
-    """Returns the number of images of each split.
+    """Return the number of images of each split.
 
     Raises:
-        DataError: the file is missing, damaged or holds something else.
+        DataError: The file is missing, damaged or holds something else.
     """
     counts = {kind: len(_read(Path(path), kind)[1]) for kind in ("train", "test")}
     return {
@@ -98,7 +98,7 @@ def check_mnist(path: str | Path) -> dict[str, int]:
 
 
 def _turn(digits: torch.Tensor, angles: torch.Tensor, size: int) -> torch.Tensor:
-    """Returns the digits, (n, 28, 28) uint8, turned counter-clockwise into (n, 1, size, size) uint8."""
+    """Return the digits, (n, 28, 28) uint8, turned counter-clockwise into (n, 1, size, size) uint8."""
     cosines, sines = torch.cos(angles), torch.sin(angles)
     # The output grid, in units of half the input's side, so that pixels keep their size.
     scale = size / _SHAPE[0]

@@ -30,7 +30,7 @@ def write_synthetic_pcam(
     seed: int = 0,
     progress: bool = True,
 ) -> Path:
-    """Returns the folder after writing a synthetic data set of stained tissue into it, in PCam's layout.
+    """Return the folder after writing a synthetic data set of stained tissue into it, in PCam's layout.
 
     A patch has label 1 if a tumour nucleus (large, irregular, with nucleoli) has its centre in the central
     32x32 pixels. Tumour nuclei also occur around, as often with either label. Labels are balanced, and the
@@ -41,19 +41,19 @@ def write_synthetic_pcam(
     missing files appear together at the end or, after an error, not at all.
 
     Args:
-        folder: where to write, made where missing.
-        train: the number of training samples.
-        valid: the number of validation samples.
-        test: the number of test samples.
-        seed: of all randomness, not negative.
-        progress: whether to show a progress bar, which `tqdm` must be installed for.
+        folder: Where to write, made where missing.
+        train: The number of training samples.
+        valid: The number of validation samples.
+        test: The number of test samples.
+        seed: Of all randomness, not negative.
+        progress: Whether to show a progress bar, which `tqdm` must be installed for.
 
     Returns:
         The folder.
 
     Raises:
-        InvalidArgumentError: a size is below 1 or the seed negative.
-        DataError: the folder holds other data under these names, or can't be written to,
+        InvalidArgumentError: A size is below 1 or the seed negative.
+        DataError: The folder holds other data under these names, or can't be written to,
             for want of space for instance.
 
     Example:
@@ -90,15 +90,15 @@ def write_synthetic_pcam(
 
 
 def _parameters(seed: int, split: str, count: int) -> dict[str, Any]:
-    """Returns what a split's contents follow from, as it is kept in its files' attributes."""
+    """Return what a split's contents follow from, as it is kept in its files' attributes."""
     return {"generator": _GENERATOR, "version": _VERSION, "seed": seed, "split": split, "count": count}
 
 
 def _is_written(folder: Path, split: str, wanted: dict[str, Any]) -> bool:
-    """Returns whether the folder holds both files of a split with the wanted parameters.
+    """Return whether the folder holds both files of a split with the wanted parameters.
 
     Raises:
-        DataError: it holds other files under these names.
+        DataError: It holds other files under these names.
     """
     present = 0
     for key in ("x", "y"):

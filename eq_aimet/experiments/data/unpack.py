@@ -22,24 +22,24 @@ _logger = logging.getLogger(__name__)
 
 
 def unpack(source: Path, cache_dir: Path | None = None, *, progress: bool = True) -> Path:
-    """Returns the unpacked copy of a gzipped file, made in the cache folder unless it is there already.
+    """Return the unpacked copy of a gzipped file, made in the cache folder unless it is there already.
 
     A copy is used again while the source's path, size and modification time are the same. Copies of earlier
     states of the same source are removed. The memory that this takes does not depend on the file's size.
 
     Args:
-        source: a file whose name ends in `.gz`.
-        cache_dir: the folder for the copy, made where missing; by default the user's cache folder, for which
+        source: A file whose name ends in `.gz`.
+        cache_dir: The folder for the copy, made where missing; by default the user's cache folder, for which
             `platformdirs` must be installed.
-        progress: whether to show a progress bar, which `tqdm` must be installed for.
+        progress: Whether to show a progress bar, which `tqdm` must be installed for.
 
     Returns:
         The copy's path.
 
     Raises:
-        DataError: the source is truncated or damaged, or the copy can't be written,
+        DataError: The source is truncated or damaged, or the copy can't be written,
             for want of space for instance.
-        InvalidArgumentError: no `cache_dir` was given and `platformdirs` is not installed.
+        InvalidArgumentError: No `cache_dir` was given and `platformdirs` is not installed.
     """
     folder = _default_cache_dir() if cache_dir is None else Path(cache_dir)
     state = source.stat()
@@ -61,7 +61,7 @@ def unpack(source: Path, cache_dir: Path | None = None, *, progress: bool = True
 
 
 def progress_bar(*, total: int, title: str, shown: bool, **options: Any) -> Any:
-    """Returns a context manager that gives a tqdm bar, or None if none is wanted or tqdm is missing."""
+    """Return a context manager that gives a tqdm bar, or None if none is wanted or tqdm is missing."""
     if not shown:
         return nullcontext()
     try:

@@ -67,13 +67,13 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
     ) -> None:
-        """Writes the checkpoint; raises `DataError` if it can't, and the older files stay whole."""
+        """Write the checkpoint; raises `DataError` if it can't, and the older files stay whole."""
         write_checkpoint(checkpoint, Path(path), older=PREVIOUS)
 
     def load_checkpoint(
         self, path: str | Path, map_location: object = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Returns the checkpoint's contents, on the CPU; raises as `read_checkpoint` does."""
+        """Return the checkpoint's contents, on the CPU; raises as `read_checkpoint` does."""
         return read_checkpoint(Path(path))
 
 
@@ -85,8 +85,8 @@ class EpochCheckpoint(Checkpoint):
     written anew from it.
 
     Args:
-        folder: where the files are kept.
-        on_saved: called after each epoch, once the files are whole; in the first process only.
+        folder: Where the files are kept.
+        on_saved: Called after each epoch, once the files are whole; in the first process only.
     """
 
     def __init__(self, folder: Path, on_saved: Callable[[], None] | None = None) -> None:
@@ -95,7 +95,7 @@ class EpochCheckpoint(Checkpoint):
         self._best: dict[str, Any] | None = None
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Saves the epoch's checkpoints; Lightning calls it after those of the other callbacks."""
+        """Save the epoch's checkpoints; Lightning calls it after those of the other callbacks."""
         loss = float(trainer.callback_metrics["valid_loss"])
         improved = self._best is None or loss < self._best["valid_loss"]
         if improved:
@@ -115,24 +115,24 @@ class EpochCheckpoint(Checkpoint):
             self._on_saved()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best epoch for a checkpoint: its number, its loss and its weights."""
+        """Return the best epoch for a checkpoint: its number, its loss and its weights."""
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the best epoch of a checkpoint in place of its own."""
+        """Take the best epoch of a checkpoint in place of its own."""
         self._best = state_dict["best"]
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], target: Path, *, older: str | None = None) -> None:
-    """Writes a checkpoint, which takes its name once it is on the disk as a whole.
+    """Write a checkpoint, which takes its name once it is on the disk as a whole.
 
     Args:
-        checkpoint: tensors and plain values.
-        target: its path.
-        older: the name that a checkpoint which is there gets; by default it is overwritten.
+        checkpoint: Tensors and plain values.
+        target: Its path.
+        older: The name that a checkpoint which is there gets; by default it is overwritten.
 
     Raises:
-        DataError: it can't be written, for want of space for instance; what was there stays whole.
+        DataError: It can't be written, for want of space for instance; what was there stays whole.
     """
     content = io.BytesIO()
     torch.save(dict(checkpoint), content)
@@ -146,10 +146,10 @@ def write_checkpoint(checkpoint: Mapping[str, Any], target: Path, *, older: str 
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Returns a checkpoint's contents, on the CPU; only tensors and plain values are accepted.
+    """Return a checkpoint's contents, on the CPU; only tensors and plain values are accepted.
 
     Raises:
-        DataError: the file is missing, damaged, or holds something else.
+        DataError: The file is missing, damaged, or holds something else.
     """
     try:
         return load_checkpoint(path)
@@ -163,10 +163,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Returns what `read_checkpoint` does.
+    """Return what `read_checkpoint` does.
 
     Raises:
-        UnusableCheckpointError: the file is missing, damaged, or holds something else.
+        UnusableCheckpointError: The file is missing, damaged, or holds something else.
     """
     try:
         # torch does not look at the checksums that it writes.

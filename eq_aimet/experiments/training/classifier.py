@@ -30,11 +30,11 @@ class ImageClassifier(lightning.LightningModule):
     resumed training equals an uninterrupted one. A loss that is not finite ends the training.
 
     Args:
-        model: takes images, (batch, channels, H, W), gives logits, (batch, classes).
-        classes: the number of classes.
-        learning_rate: the cycle's highest.
+        model: Takes images, (batch, channels, H, W), gives logits, (batch, classes).
+        classes: The number of classes.
+        learning_rate: The cycle's highest.
         weight_decay: AdamW's, per unit of learning rate.
-        seed: not negative.
+        seed: Not negative.
 
     Example:
         >>> classifier = ImageClassifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)))
@@ -62,19 +62,19 @@ class ImageClassifier(lightning.LightningModule):
         self.valid_accuracy = MulticlassAccuracy(classes, average="micro")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Returns the logits, (batch, classes), of the images, (batch, channels, H, W)."""
+        """Return the logits, (batch, classes), of the images, (batch, channels, H, W)."""
         logits: torch.Tensor = self.model(images)
         return logits
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seeds what the model draws at random, otherwise in each process of a distributed training."""
+        """Seed what the model draws at random, otherwise in each process of a distributed training."""
         entropy = [self.seed, self.current_epoch, batch_idx]
         if self.global_rank:
             entropy.append(self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Returns the batch's loss."""
+        """Return the batch's loss."""
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
@@ -87,7 +87,7 @@ class ImageClassifier(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measures one batch."""
+        """Measure one batch."""
         images, labels = batch
         logits = self(images)
         self.valid_loss(F.cross_entropy(logits, labels), weight=len(labels))
@@ -96,13 +96,13 @@ class ImageClassifier(lightning.LightningModule):
         self.log("valid_accuracy", self.valid_accuracy, on_step=False, on_epoch=True)
 
     def on_train_epoch_end(self) -> None:
-        """Raises if a loss is not finite; Lightning calls it before the checkpoints are saved."""
+        """Raise if a loss is not finite; Lightning calls it before the checkpoints are saved."""
         for kind in ("train", "valid"):
             name = {"train": "training", "valid": "validation"}[kind]
             self._check_finite(name, self.trainer.callback_metrics[f"{kind}_loss"])
 
     def configure_optimizers(self) -> Any:
-        """Returns AdamW and its schedule, which moves at each step."""
+        """Return AdamW and its schedule, which moves at each step."""
         optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
@@ -123,13 +123,13 @@ class ImageClassifier(lightning.LightningModule):
 
 
 def one_cycle(step: int, steps: int) -> float:
-    """Returns the share of the highest learning rate at a step: it rises linearly, then falls as a cosine.
+    """Return the share of the highest learning rate at a step: it rises linearly, then falls as a cosine.
 
     Smith and Topin, "Super-convergence", 2017, with the cosine in place of their second line.
 
     Args:
-        step: counted from 0.
-        steps: how many there are.
+        step: Counted from 0.
+        steps: How many there are.
 
     Example:
         >>> [round(one_cycle(step, 10), 2) for step in (0, 1, 2, 6, 9)]

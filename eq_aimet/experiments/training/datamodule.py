@@ -48,10 +48,10 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
     `processes - 1` samples, others in each epoch, are left out.
 
     Args:
-        size: the number of samples.
-        seed: not negative.
-        process: which of the processes this one is, counted from 0.
-        processes: how many share the samples.
+        size: The number of samples.
+        seed: Not negative.
+        process: Which of the processes this one is, counted from 0.
+        processes: How many share the samples.
 
     Example:
         >>> sampler = EpochSampler(4, seed=0)
@@ -84,9 +84,9 @@ class ShareSampler(DistributedSampler[int]):
     torch's own gives some indices to two processes, so that these samples would count twice in a mean.
 
     Args:
-        size: the number of samples.
-        process: which of the processes this one is, counted from 0.
-        processes: how many share the samples.
+        size: The number of samples.
+        process: Which of the processes this one is, counted from 0.
+        processes: How many share the samples.
 
     Example:
         >>> [list(ShareSampler(5, process=process, processes=2)) for process in (0, 1)]
@@ -110,9 +110,9 @@ class AugmentedDataset(Dataset[Sample]):
     Its index is (epoch, index).
 
     Args:
-        dataset: gives (image, label) for an index.
-        seed: not negative.
-        augment: takes an image and a generator; by default it turns by multiples of 90° and reflects.
+        dataset: Gives (image, label) for an index.
+        seed: Not negative.
+        augment: Takes an image and a generator; by default it turns by multiples of 90° and reflects.
 
     Example:
         >>> images = [(torch.arange(4.0).reshape(1, 2, 2), torch.tensor(1))]
@@ -142,19 +142,19 @@ class ImageDataModule(lightning.LightningDataModule):
     In a training by several processes each reads its share of the train and the valid split.
 
     Args:
-        train: the split to learn from.
-        valid: the split by which the best epoch is chosen.
-        test: the split to measure on.
-        batch_size: the number of images in a training batch of one process; a last batch that is not full
+        train: The split to learn from.
+        valid: The split by which the best epoch is chosen.
+        test: The split to measure on.
+        batch_size: The number of images in a training batch of one process; a last batch that is not full
             waits for the next epoch.
-        augment: what changes a training image at random; it takes an image and a generator.
-        classes: the number of classes.
-        seed: of the order and the augmentation, not negative.
-        workers: the number of processes that read images; 0 reads them in this one.
-        pin_memory: whether to copy batches to memory from which a GPU reads faster.
+        augment: What changes a training image at random; it takes an image and a generator.
+        classes: The number of classes.
+        seed: Of the order and the augmentation, not negative.
+        workers: The number of processes that read images; 0 reads them in this one.
+        pin_memory: Whether to copy batches to memory from which a GPU reads faster.
 
     Raises:
-        InvalidArgumentError: the batch size or the number of workers is not possible.
+        InvalidArgumentError: The batch size or the number of workers is not possible.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class ImageDataModule(lightning.LightningDataModule):
         self.pin_memory = pin_memory
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Returns the shuffled and augmented batches of the train split."""
+        """Return the shuffled and augmented batches of the train split."""
         process, processes = self._place(len(self.train))
         sampler = EpochSampler(len(self.train), seed=self.seed, process=process, processes=processes)
         return DataLoader(
@@ -208,29 +208,29 @@ class ImageDataModule(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Returns the batches of the valid split, in its order and as they are."""
+        """Return the batches of the valid split, in its order and as they are."""
         process, processes = self._place(len(self.valid))
         sampler = ShareSampler(len(self.valid), process=process, processes=processes)
         return self._plain_loader(self.valid, sampler if processes > 1 else None)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Returns the batches of the test split, in its order and as they are."""
+        """Return the batches of the test split, in its order and as they are."""
         return self._plain_loader(self.test)
 
     def images(self, split: str, count: int) -> torch.Tensor:
-        """Returns the first images of a split, at most `count`, as they are: (count, channels, n, n)."""
+        """Return the first images of a split, at most `count`, as they are: (count, channels, n, n)."""
         dataset = self._split(split)
         return torch.stack([dataset[index][0] for index in range(min(count, len(dataset)))])
 
     def labels(self, split: str) -> torch.Tensor:
-        """Returns all labels of a split, int64, (samples,)."""
+        """Return all labels of a split, int64, (samples,)."""
         return self._split(split).labels
 
     def _split(self, split: str) -> LabelledImages:
         return {"train": self.train, "valid": self.valid, "test": self.test}[split]
 
     def _place(self, count: int) -> tuple[int, int]:
-        """Returns which process this is and how many there are, while a training runs."""
+        """Return which process this is and how many there are, while a training runs."""
         if self.trainer is None or self.trainer.state.status != TrainerStatus.RUNNING:
             return 0, 1
         processes = self.trainer.world_size
@@ -260,17 +260,17 @@ class PatchDataModule(ImageDataModule):
     """The three splits of a data set in PCam's layout.
 
     Args:
-        folder: where the splits lie.
-        batch_size: the number of images in a training batch of one process.
-        limits: how many samples of the train, valid and test split to use, from the first on; fewer where
+        folder: Where the splits lie.
+        batch_size: The number of images in a training batch of one process.
+        limits: How many samples of the train, valid and test split to use, from the first on; fewer where
             there are fewer.
-        crop: the side of the images' crop about their centre, odd and within 33..95.
-        cache_dir: where gzipped files are unpacked to; by default the user's cache folder.
+        crop: The side of the images' crop about their centre, odd and within 33..95.
+        cache_dir: Where gzipped files are unpacked to; by default the user's cache folder.
         **options: `augment`, `seed`, `workers` and `pin_memory` of `ImageDataModule`.
 
     Raises:
-        InvalidArgumentError: the batch size, the number of workers, the crop or a limit is not possible.
-        DataError: a file is missing, damaged or not in PCam's layout.
+        InvalidArgumentError: The batch size, the number of workers, the crop or a limit is not possible.
+        DataError: A file is missing, damaged or not in PCam's layout.
     """
 
     def __init__(
@@ -291,6 +291,6 @@ class PatchDataModule(ImageDataModule):
 
 
 def _generator(*entropy: int) -> torch.Generator:
-    """Returns a generator that is the same for the same numbers, and unrelated for any others."""
+    """Return a generator that is the same for the same numbers, and unrelated for any others."""
     state = np.random.SeedSequence(entropy).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)

@@ -19,18 +19,18 @@ def measure_accuracy(
     classes: int = 2,
     device: str | torch.device = "cpu",
 ) -> float:
-    """Returns the share of images, from 0 to 1, whose largest logit is their label's.
+    """Return the share of images, from 0 to 1, whose largest logit is their label's.
 
     The model must be on the device and in eval mode; it is not changed.
 
     Args:
-        model: takes images, (batch, channels, H, W), gives logits, (batch, classes).
-        batches: pairs of images and labels, int64, (batch,).
-        classes: the number of classes.
-        device: where the model is.
+        model: Takes images, (batch, channels, H, W), gives logits, (batch, classes).
+        batches: Pairs of images and labels, int64, (batch,).
+        classes: The number of classes.
+        device: Where the model is.
 
     Raises:
-        InvalidArgumentError: there is no batch.
+        InvalidArgumentError: There is no batch.
 
     Example:
         >>> batches = [(torch.eye(2), torch.tensor([0, 0]))]

@@ -25,14 +25,14 @@ _OUT_OF_MEMORY = re.compile(r"CUDA error: out of memory|DefaultCPUAllocator: (ca
 
 @contextmanager
 def explained_failures(data: lightning.LightningDataModule) -> Iterator[None]:
-    """Turns the errors of a lack of memory, a dead worker and a failed compilation into ones with a remedy.
+    """Turn the errors of a lack of memory, a dead worker and a failed compilation into ones with a remedy.
 
     Args:
-        data: what is trained on; its `batch_size` and `workers`, where it has them, are named.
+        data: What is trained on; its `batch_size` and `workers`, where it has them, are named.
 
     Raises:
-        InvalidArgumentError: for one of these, with the option to change.
-        DataError: a worker met a damaged file; in its own words.
+        InvalidArgumentError: For one of these, with the option to change.
+        DataError: A worker met a damaged file; in its own words.
     """
     try:
         yield
@@ -70,7 +70,7 @@ def _out_of_memory(data: lightning.LightningDataModule) -> InvalidArgumentError:
 
 
 def _amid_a_hand_over(error: Exception) -> bool:
-    """Returns whether a worker died with a batch that was being fetched: then a connection breaks."""
+    """Return whether a worker died with a batch that was being fetched: then a connection breaks."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__") == _HAND_OVER for frame, _ in frames)
 

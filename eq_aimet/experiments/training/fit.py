@@ -50,7 +50,7 @@ def train_classifier(
     on_notice: Callable[[str], None] | None = None,
     progress: bool = True,
 ) -> tuple[EpochRecord, ...]:
-    """Returns the record of each epoch after training the classifier in place.
+    """Return the record of each epoch after training the classifier in place.
 
     After each epoch the folder holds `last.ckpt`, of that epoch, `previous.ckpt`, of the one before, and
     `best.ckpt`, of the lowest validation loss so far. Where there are checkpoints already, the training goes
@@ -62,27 +62,27 @@ def train_classifier(
     process, and the checkpoints hold those of the first. All processes return the same records.
 
     Args:
-        classifier: the model to train; its weights are those of the last epoch afterwards. See
+        classifier: The model to train; its weights are those of the last epoch afterwards. See
             `best_weights`.
-        data: gives the train and the valid batches, of which each process gets its share.
-        folder: where the checkpoints are, made where missing; with several nodes, on a disk that they share.
-        epochs: the number of epochs, those before an interruption included.
+        data: Gives the train and the valid batches, of which each process gets its share.
+        folder: Where the checkpoints are, made where missing; with several nodes, on a disk that they share.
+        epochs: The number of epochs, those before an interruption included.
         device: "cpu" or "cuda".
-        devices: how many of them on each node.
-        nodes: how many machines.
+        devices: How many of them on each node.
+        nodes: How many machines.
         precision: "32", "bf16" or "16".
-        compile: whether to train through `torch.compile`; the checkpoints are the same.
-        on_epoch: called with the record of each epoch that is trained now, when its checkpoints are saved;
+        compile: Whether to train through `torch.compile`; the checkpoints are the same.
+        on_epoch: Called with the record of each epoch that is trained now, when its checkpoints are saved;
             in the first process only.
-        on_notice: called with a line about each checkpoint that could not be used, in the first process only;
+        on_notice: Called with a line about each checkpoint that could not be used, in the first process only;
             by default it is logged as a warning.
-        progress: whether to show a progress bar.
+        progress: Whether to show a progress bar.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C, after Lightning has cleaned up; the checkpoints are whole.
-        InvalidArgumentError: there is no such precision or number of devices, the memory is too small for the
+        KeyboardInterrupt: On Ctrl-C, after Lightning has cleaned up; the checkpoints are whole.
+        InvalidArgumentError: There is no such precision or number of devices, the memory is too small for the
             batches, a worker died, the model can't be compiled, or the loss is not finite.
-        DataError: no checkpoint is usable, or one can't be written.
+        DataError: No checkpoint is usable, or one can't be written.
     """
     _check(precision, device, devices, nodes)
     folder = Path(folder)
@@ -129,13 +129,13 @@ def train_classifier(
 
 
 def best_weights(folder: str | Path) -> dict[str, torch.Tensor]:
-    """Returns the model's state dict at the epoch of the lowest validation loss.
+    """Return the model's state dict at the epoch of the lowest validation loss.
 
     Args:
-        folder: where `train_classifier` kept its checkpoints.
+        folder: Where `train_classifier` kept its checkpoints.
 
     Raises:
-        DataError: the checkpoint is missing or damaged.
+        DataError: The checkpoint is missing or damaged.
     """
     weights = read_checkpoint(Path(folder) / BEST)["state_dict"]
     return {
@@ -167,7 +167,7 @@ def _check(precision: str, device: str, devices: int, nodes: int) -> None:
 
 @contextmanager
 def _compiled(model: torch.nn.Module, wanted: bool) -> Iterator[None]:
-    """Compiles the model in place while the block runs; the names of its parameters stay as they are."""
+    """Compile the model in place while the block runs; the names of its parameters stay as they are."""
     if wanted:
         model.compile()
     try:
@@ -178,7 +178,7 @@ def _compiled(model: torch.nn.Module, wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def _interruptible(trainer: lightning.Trainer) -> Iterator[None]:
-    """Turns Lightning's exit after Ctrl-C back into a KeyboardInterrupt, and undoes its deafness to more."""
+    """Turn Lightning's exit after Ctrl-C back into a KeyboardInterrupt, and undoes its deafness to more."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -194,6 +194,6 @@ def _interruptible(trainer: lightning.Trainer) -> Iterator[None]:
 
 @contextmanager
 def _deterministic_cudnn() -> Iterator[None]:
-    """Makes cuDNN choose its algorithms without trials, whose outcome depends on the machine's load."""
+    """Make cuDNN choose its algorithms without trials, whose outcome depends on the machine's load."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield

@@ -29,10 +29,10 @@ _PARTS = ("epoch", "global_step", "loops", "optimizer_states", "lr_schedulers", 
 
 
 def prepare_folder(folder: Path) -> None:
-    """Makes the folder where it is missing, and removes what a killed training left half-written.
+    """Make the folder where it is missing, and removes what a killed training left half-written.
 
     Raises:
-        DataError: the folder can't be made.
+        DataError: The folder can't be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,20 +55,20 @@ def checkpoint_to_resume(
     notify: Callable[[str], None],
     mend: bool = True,
 ) -> Path | None:
-    """Returns the checkpoint to go on from, or None where there is none.
+    """Return the checkpoint to go on from, or None where there is none.
 
     It is `last.ckpt` or, where that is damaged or something else, `previous.ckpt`, from which the same
     epoch is trained again. The damaged file is kept as `damaged.ckpt`. `best.ckpt` is written anew where it
     is not what the checkpoint says, as after a kill between the two writes.
 
     Args:
-        folder: where the checkpoints are.
-        module: what is trained; its weights tell its own checkpoints from those of other networks.
-        notify: called with a line for each file that was not used.
-        mend: whether to set damaged files aside and write `best.ckpt`; only one process should.
+        folder: Where the checkpoints are.
+        module: What is trained; its weights tell its own checkpoints from those of other networks.
+        notify: Called with a line for each file that was not used.
+        mend: Whether to set damaged files aside and write `best.ckpt`; only one process should.
 
     Raises:
-        DataError: there are checkpoints, and none is usable.
+        DataError: There are checkpoints, and none is usable.
     """
     reasons: dict[str, str] = {}
     for name in (LAST, PREVIOUS):
@@ -102,7 +102,7 @@ def checkpoint_to_resume(
 
 
 def _check_fits(checkpoint: Mapping[str, Any], module: lightning.LightningModule) -> None:
-    """Raises where a whole checkpoint is not one of this training."""
+    """Raise where a whole checkpoint is not one of this training."""
     missing = [name for name in _PARTS if name not in checkpoint]
     if missing:
         raise UnusableCheckpointError(f"a file without `{missing[0]}`")
