@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eq_aimet.arguments import check_integer, check_number
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.models.arguments import check_positive
 
-__all__ = ["Architecture", "BlockPlan", "STAGES", "Stage", "plan_architecture", "stride_two_padding"]
+__all__ = [
+    "Architecture",
+    "BlockPlan",
+    "STAGES",
+    "Stage",
+    "WIDEST",
+    "plan_architecture",
+    "stride_two_padding",
+]
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ STAGES = (
 HEAD_CHANNELS = 1280
 # A final grid of one pixel would leave the 3×3 filters of the last stages nothing but padding.
 SMALLEST_FINAL_GRID = 3
+# MobileNetV2 has 570 million weights at this width; a wider one hardly fits in memory.
+WIDEST = 16
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ def plan_architecture(*, width: float, divisor: int, input_size: int) -> Archite
         >>> plan.stem_channels, [block.out_channels for block in plan.blocks][-3:], plan.final_size
         (32, [160, 160, 320], 11)
     """
-    check_positive("input_size", input_size, "Give the side of the images in pixels, for example 95.")
+    check_integer("input_size", input_size, remedy="Give the side of the images in pixels, for example 95.")
     _check_width(width, divisor)
     _check_input_size(input_size)
     channels = stem_channels = _round_to_blocks(STEM_CHANNELS * width, divisor)
@@ -134,7 +144,8 @@ def _round_to_blocks(channels: float, divisor: int) -> int:
 
 def _check_width(width: float, divisor: int) -> None:
     narrowest = min(STEM_CHANNELS, *(stage.channels for stage in STAGES))
-    if not narrowest * width >= divisor:  # refuses NaN too
+    check_number("width", width, most=WIDEST, remedy="Try 1, the full network.")
+    if narrowest * width < divisor:
         raise InvalidArgumentError(
             "width",
             received=width,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from eq_aimet.arguments import check_integer, check_number
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.models.arguments import check_positive
+from eq_aimet.models.architecture import WIDEST
 
 __all__ = ["DenseArchitecture", "DenseBlockPlan", "plan_dense_architecture", "pooling_window"]
 
@@ -76,7 +77,7 @@ def plan_dense_architecture(*, width: float, order: int, input_size: int) -> Den
         >>> [block.out_fields for block in plan.blocks], plan.final_size
         ([18, 27, 36, 45, 54], 5)
     """
-    check_positive("input_size", input_size, "Give the side of the images in pixels, for example 95.")
+    check_integer("input_size", input_size, remedy="Give the side of the images in pixels, for example 95.")
     growth = _growth(width, order)
     blocks = [DenseBlockPlan(growth, 0, growth)]
     grid = input_size
@@ -112,11 +113,12 @@ def pooling_window(size: int) -> int:
 
 def _growth(width: float, order: int) -> int:
     narrowest = math.sqrt(order) / GROWTH
-    if not isinstance(width, (int, float)) or not narrowest <= width < math.inf:  # refuses NaN too
+    check_number("width", width, most=WIDEST, remedy="Try 1, the full network.")
+    if width < narrowest:
         raise InvalidArgumentError(
             "width",
             received=repr(width),
-            expected=f"a number of at least {narrowest:.3g}, at which a layer is one field "
+            expected=f"at least {narrowest:.3g}, at which a layer is one field "
             f"of {order} channel{'' if order == 1 else 's'}",
             remedy="Widen the network or take a smaller group.",
         )

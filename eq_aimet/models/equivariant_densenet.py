@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from eq_aimet.adapters.e2cnn import CircularMask, enn, gspaces
+from eq_aimet.arguments import check_integer
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.models.arguments import check_input, check_positive
 from eq_aimet.models.dense_architecture import DenseBlockPlan, plan_dense_architecture
 from eq_aimet.models.equivariant_layers import EquivariantNetwork, convolve
+from eq_aimet.models.network_input import check_input
 
 __all__ = ["EquivariantDenseBlock", "EquivariantDenseNet"]
 
@@ -102,8 +103,8 @@ class EquivariantDenseNet(EquivariantNetwork):
         input_size: int = 95,
     ) -> None:
         super().__init__()
-        check_positive("num_classes", num_classes, "Give the number of classes.")
-        check_positive("in_channels", in_channels, "Give the number of the input's channels.")
+        check_integer("num_classes", num_classes, remedy="Give the number of classes.")
+        check_integer("in_channels", in_channels, remedy="Give the number of the input's channels.")
         gspace = _gspace(group, reflections)
         plan = plan_dense_architecture(width=width, order=gspace.regular_repr.size, input_size=input_size)
         self.in_channels, self.input_size = in_channels, input_size

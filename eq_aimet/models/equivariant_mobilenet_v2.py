@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 
 from eq_aimet.adapters.e2cnn import ChannelwiseR2Conv, CircularMask, build_batch_norm, enn, gspaces
-from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.arguments import check_choice, check_integer
 from eq_aimet.models.architecture import BlockPlan, plan_architecture
-from eq_aimet.models.arguments import check_input, check_positive
 from eq_aimet.models.equivariant_layers import EquivariantNetwork, convolve
+from eq_aimet.models.network_input import check_input
 
 __all__ = ["EquivariantInvertedResidual", "EquivariantMobileNetV2"]
 
 DEPTHWISE = ("channel", "field")
+LARGEST_GROUP = 64  # filters of 3×3 pixels tell no more than 8 angles apart
 
 
 class EquivariantInvertedResidual(torch.nn.Module):
@@ -90,16 +91,16 @@ class EquivariantMobileNetV2(EquivariantNetwork):
         input_size: int = 95,
     ) -> None:
         super().__init__()
-        check_positive("num_classes", num_classes, "Give the number of classes.")
-        check_positive("in_channels", in_channels, "Give the number of the input's channels.")
-        check_positive("group", group, "Give N of the cyclic group C_N, for example 4 or 8.")
-        if depthwise not in DEPTHWISE:
-            raise InvalidArgumentError(
-                "depthwise",
-                received=repr(depthwise),
-                expected=" or ".join(f'"{name}"' for name in DEPTHWISE),
-                remedy='Take "channel" unless you compare with e2cnn\'s depthwise convolution.',
-            )
+        check_integer("num_classes", num_classes, remedy="Give the number of classes.")
+        check_integer("in_channels", in_channels, remedy="Give the number of the input's channels.")
+        remedy = "Give N of the cyclic group C_N, for example 4 or 8."
+        check_integer("group", group, most=LARGEST_GROUP, remedy=remedy)
+        check_choice(
+            "depthwise",
+            depthwise,
+            DEPTHWISE,
+            remedy='Take "channel", unless you compare with e2cnn\'s depthwise convolution.',
+        )
         plan = plan_architecture(width=width, divisor=group, input_size=input_size)
         gspace = gspaces.TrivialOnR2() if group == 1 else gspaces.Rot2dOnR2(group)
         self.in_channels, self.input_size = in_channels, input_size

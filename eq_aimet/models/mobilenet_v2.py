@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from eq_aimet.arguments import check_integer
 from eq_aimet.models.architecture import BlockPlan, plan_architecture
-from eq_aimet.models.arguments import check_input, check_positive
 from eq_aimet.models.conventional_layers import convolve, initialize
+from eq_aimet.models.network_input import check_input
 from eq_aimet.plain.circular_mask import circular_mask
 from eq_aimet.plain.operations import Mask
 
@@ -71,9 +72,9 @@ class MobileNetV2(torch.nn.Module):
         input_size: int = 95,
     ) -> None:
         super().__init__()
-        check_positive("num_classes", num_classes, "Give the number of classes.")
-        check_positive("in_channels", in_channels, "Give the number of the input's channels.")
-        check_positive("divisor", divisor, "Give the block size of the equivariant counterpart.")
+        check_integer("num_classes", num_classes, remedy="Give the number of classes.")
+        check_integer("in_channels", in_channels, remedy="Give the number of the input's channels.")
+        check_integer("divisor", divisor, remedy="Give the block size of the equivariant counterpart.")
         plan = plan_architecture(width=width, divisor=divisor, input_size=input_size)
         self.in_channels, self.input_size = in_channels, input_size
         self.input_mask = Mask(circular_mask(input_size))

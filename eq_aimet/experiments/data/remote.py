@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eq_aimet.errors import DataError, InvalidArgumentError
-from eq_aimet.experiments.data.unpack import progress_bar
+from eq_aimet.experiments.data.progress import progress_bar
 from eq_aimet.files import data_error, make_folder
 
 if TYPE_CHECKING:
@@ -109,9 +109,7 @@ class _Download:
     def complete(self, pauses: Sequence[float]) -> None:
         """Fetch what is missing, with as many attempts as bring something and a few that do not."""
         failures = 0
-        with progress_bar(
-            total=self.file.size, title=self.file.name, shown=self.progress, unit="B", unit_scale=True
-        ) as bar:
+        with progress_bar(total=self.file.size, title=self.file.name, shown=self.progress, unit="B") as bar:
             while (before := self._length()) < self.file.size:
                 try:
                     self._fetch_rest(bar)
@@ -277,9 +275,7 @@ def _partial(file: RemoteFile, folder: Path) -> Path:
 def _sha256(path: Path, progress: bool) -> str:
     digest = hashlib.sha256()
     size = path.stat().st_size
-    bar_context = progress_bar(
-        total=size, title=f"checking {path.name}", shown=progress, unit="B", unit_scale=True
-    )
+    bar_context = progress_bar(total=size, title=f"checking {path.name}", shown=progress, unit="B")
     with open(path, "rb") as file, bar_context as bar:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)

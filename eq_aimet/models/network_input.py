@@ -1,4 +1,4 @@
-"""Checks of arguments that the networks take."""
+"""The check of the images that a network gets."""
 
 from __future__ import annotations
 
@@ -6,19 +6,7 @@ import torch
 
 from eq_aimet.errors import InvalidArgumentError
 
-__all__ = ["check_input", "check_positive"]
-
-
-def check_positive(argument: str, value: int, remedy: str) -> None:
-    """Raise `InvalidArgumentError` unless `value` is a whole number of at least 1.
-
-    Example:
-        >>> check_positive("num_classes", 2, "Give the number of classes.")
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidArgumentError(
-            argument, received=repr(value), expected="a whole number of at least 1", remedy=remedy
-        )
+__all__ = ["check_input"]
 
 
 def check_input(x: torch.Tensor, in_channels: int, size: int) -> None:
