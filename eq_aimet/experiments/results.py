@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eq_aimet.arguments import check_path, check_type
+from eq_aimet.experiments.foreign_files import read_json
 from eq_aimet.experiments.training.processes import is_first_process
 from eq_aimet.files import data_error, make_folder, whole_files
 
@@ -52,7 +54,8 @@ class ResultsFolder:
             DataError: The folder holds other things, results of another configuration, or results of the
                 same one without `resume`; or it can't be written to.
         """
-        folder = cls(Path(path))
+        folder = cls(check_path("path", path))
+        check_type("configuration", configuration, Mapping, remedy="Give `Settings.to_dict()`, for example.")
         if not is_first_process():
             return folder
         wanted = json.loads(json.dumps(configuration))
@@ -61,14 +64,12 @@ class ResultsFolder:
                 folder.path,
                 received="a file",
                 expected="a folder for the results",
-                remedy="Choose another folder with --results.",
+                remedy="Choose another `path`.",
             )
         if folder.path.is_dir() and any(folder.path.iterdir()):
             _check_same(folder.path, wanted, resume=resume)
             return folder
-        make_folder(
-            folder.path, purpose="a folder for the results", remedy="Choose another folder with --results."
-        )
+        make_folder(folder.path, purpose="a folder for the results", remedy="Choose another `path`.")
         folder.write_json(_CONFIG, wanted)
         return folder
 
@@ -100,7 +101,7 @@ class ResultsFolder:
         """Return a folder within this one, made where missing, by the first process of a training."""
         path = self.path / name
         if is_first_process():
-            remedy = "Free some space, or choose another folder with --results."
+            remedy = "Free some space, or choose another `path`."
             make_folder(path, purpose="a folder for the results", remedy=remedy)
         return ResultsFolder(path)
 
@@ -114,29 +115,25 @@ def _finite(value: object) -> object:
 
 
 def _check_same(path: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
-    try:
-        found = json.loads((path / _CONFIG).read_text())
-    except (OSError, ValueError) as error:
-        raise data_error(
-            path,
-            received=f"a folder that holds other things, or a damaged results folder ({_CONFIG}: {error})",
-            expected="an empty or a new folder, or the results of the same configuration",
-            remedy="Nothing in it was changed. Choose another folder with --results.",
-        ) from error
+    found = read_json(
+        path / _CONFIG,
+        expected="an empty or a new folder, or the results of the same configuration",
+        remedy="Nothing in the folder was changed. Choose another `path`.",
+    )
     if found != wanted:
         raise data_error(
             path,
             received=f"the results of another configuration ({_describe_difference(found, wanted)})",
             expected="a new folder, or the results of the same configuration",
-            remedy="Nothing in it was changed. Choose another folder with --results.",
+            remedy="Nothing in the folder was changed. Choose another `path`.",
         )
     if not resume:
         raise data_error(
             path,
             received="the results of an earlier run of this configuration",
             expected="a new folder",
-            remedy="Add --resume to go on from there (what is finished is not trained again), "
-            "or choose another folder with --results.",
+            remedy="Add `resume=True` to go on with it, which trains no finished network again, or choose "
+            "another `path`.",
         )
 
 

@@ -10,6 +10,7 @@ from eq_aimet.errors import InvalidArgumentError
 __all__ = [
     "Architecture",
     "BlockPlan",
+    "LARGEST_GROUP",
     "STAGES",
     "Stage",
     "WIDEST",
@@ -44,6 +45,7 @@ HEAD_CHANNELS = 1280
 SMALLEST_FINAL_GRID = 3
 # MobileNetV2 has 570 million weights at this width; a wider one hardly fits in memory.
 WIDEST = 16
+LARGEST_GROUP = 64  # filters of 3×3 pixels tell no more than 8 angles apart
 
 
 @dataclass(frozen=True)

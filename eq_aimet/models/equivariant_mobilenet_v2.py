@@ -6,14 +6,13 @@ import torch
 
 from eq_aimet.adapters.e2cnn import ChannelwiseR2Conv, CircularMask, build_batch_norm, enn, gspaces
 from eq_aimet.arguments import check_choice, check_integer
-from eq_aimet.models.architecture import BlockPlan, plan_architecture
+from eq_aimet.models.architecture import LARGEST_GROUP, BlockPlan, plan_architecture
 from eq_aimet.models.equivariant_layers import EquivariantNetwork, convolve
 from eq_aimet.models.network_input import check_input
 
 __all__ = ["EquivariantInvertedResidual", "EquivariantMobileNetV2"]
 
 DEPTHWISE = ("channel", "field")
-LARGEST_GROUP = 64  # filters of 3×3 pixels tell no more than 8 angles apart
 
 
 class EquivariantInvertedResidual(torch.nn.Module):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from eq_aimet.arguments import check_integer, check_number, check_type
 from eq_aimet.errors import InvalidArgumentError
 
 __all__ = ["ImageClassifier", "one_cycle"]
@@ -52,10 +53,12 @@ class ImageClassifier(lightning.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.seed = seed
+        self.model = check_type("model", model, torch.nn.Module, remedy="Give the network to train.")
+        classes = check_integer("classes", classes, least=2, remedy="Give the number of classes.")
+        self.learning_rate = check_number("learning_rate", learning_rate, remedy="Try 0.005.")
+        self.weight_decay = check_number("weight_decay", weight_decay, zero=True, remedy="Try 0.01.")
+        self.seed = check_integer("seed", seed, least=0, remedy="Take 0, 1, 2, ...")
+        self._are_images_finite = torch.tensor(True)
         # By default torchmetrics leaves NaN out of a mean.
         self.train_loss, self.valid_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
@@ -65,6 +68,10 @@ class ImageClassifier(lightning.LightningModule):
         """Return the logits, (batch, classes), of the images, (batch, channels, H, W)."""
         logits: torch.Tensor = self.model(images)
         return logits
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the images of the epoch before."""
+        self._are_images_finite = torch.tensor(True)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what the model draws at random, otherwise in each process of a distributed training."""
@@ -76,6 +83,7 @@ class ImageClassifier(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the batch's loss."""
         images, labels = batch
+        self._look_at(images)
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
         if loss.device.type == "cpu" or batch_idx % _CHECKED_BATCHES == 0:
@@ -89,6 +97,7 @@ class ImageClassifier(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure one batch."""
         images, labels = batch
+        self._look_at(images)
         logits = self(images)
         self.valid_loss(F.cross_entropy(logits, labels), weight=len(labels))
         self.valid_accuracy(logits, labels)
@@ -111,15 +120,28 @@ class ImageClassifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _check_finite(self, kind: str, loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
-            half = "" if self.trainer.precision != "16-mixed" else ", or --precision bf16"
+        if torch.isfinite(loss):
+            return
+        if not self._are_images_finite:
             raise InvalidArgumentError(
-                "--learning-rate",
-                received=f"{self.learning_rate:g}, with which the {kind} loss of epoch "
-                f"{self.current_epoch + 1} became {float(loss)}",
-                expected="one with which the loss stays finite",
-                remedy=f"Try --learning-rate {self.learning_rate / 10:g}{half}.",
+                "data",
+                received=f"images with NaN or infinite values in epoch {self.current_epoch + 1}",
+                expected="finite images",
+                remedy="Look at the images and at what changes them at random.",
             )
+        half = "" if self.trainer.precision != "16-mixed" else ', or `precision="bf16"`'
+        raise InvalidArgumentError(
+            "learning_rate",
+            received=f"{self.learning_rate:g}, with which the {kind} loss of epoch "
+            f"{self.current_epoch + 1} became {float(loss)}",
+            expected="one with which the loss stays finite",
+            remedy=f"Try `learning_rate={self.learning_rate / 10:g}`{half}.",
+        )
+
+    def _look_at(self, images: torch.Tensor) -> None:
+        # Nothing waits for a GPU here.
+        are_finite = torch.isfinite(images).all()
+        self._are_images_finite = self._are_images_finite.to(images.device) & are_finite
 
 
 def one_cycle(step: int, steps: int) -> float:

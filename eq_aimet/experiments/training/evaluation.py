@@ -30,7 +30,7 @@ def measure_accuracy(
         device: Where the model is.
 
     Raises:
-        InvalidArgumentError: There is no batch.
+        InvalidArgumentError: There is no batch, or images or logits are not finite.
 
     Example:
         >>> batches = [(torch.eye(2), torch.tensor([0, 0]))]
@@ -40,7 +40,16 @@ def measure_accuracy(
     accuracy = MulticlassAccuracy(classes, average="micro").to(device)
     with torch.no_grad():
         for images, labels in batches:
-            accuracy.update(model(images.to(device)), labels.to(device))
+            logits = model(images.to(device))
+            if not torch.isfinite(logits).all():
+                culprit = "model" if torch.isfinite(images).all() else "batches"
+                raise InvalidArgumentError(
+                    culprit,
+                    received="logits" if culprit == "model" else "images" + " with NaN or infinite values",
+                    expected="finite images and a model that gives finite logits",
+                    remedy="Look at the images, and at the weights of the model.",
+                )
+            accuracy.update(logits, labels.to(device))
     if not accuracy.update_called:
         raise InvalidArgumentError(
             "batches", received="none", expected="at least one batch", remedy="Check the data set's size."

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.arguments import check_flag, check_integer, check_path, check_type
 from eq_aimet.experiments.training.checkpoints import (
     BEST,
     EpochCheckpoint,
@@ -22,6 +22,7 @@ from eq_aimet.experiments.training.checkpoints import (
     read_checkpoint,
 )
 from eq_aimet.experiments.training.classifier import ImageClassifier
+from eq_aimet.experiments.training.devices import PRECISIONS, check_devices
 from eq_aimet.experiments.training.failures import explained_failures
 from eq_aimet.experiments.training.history import EpochRecord, History
 from eq_aimet.experiments.training.progress import EpochProgressBar
@@ -32,7 +33,7 @@ __all__ = ["best_weights", "train_classifier"]
 
 _logger = logging.getLogger(__name__)
 
-_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_PRECISIONS = dict(zip(PRECISIONS, ("32-true", "bf16-mixed", "16-mixed"), strict=True))
 
 
 def train_classifier(
@@ -84,8 +85,14 @@ def train_classifier(
             batches, a worker died, the model can't be compiled, or the loss is not finite.
         DataError: No checkpoint is usable, or one can't be written.
     """
-    _check(precision, device, devices, nodes)
-    folder = Path(folder)
+    check_type("classifier", classifier, ImageClassifier, remedy="Wrap the model in an ImageClassifier.")
+    check_type(
+        "data", data, lightning.LightningDataModule, remedy="Give an ImageDataModule or a PatchDataModule."
+    )
+    folder = check_path("folder", folder)
+    epochs = check_integer("epochs", epochs, remedy="Try 8.")
+    check_devices(device, devices, nodes, precision)
+    check_flag("compile", compile)
     history = History()
 
     def report() -> None:
@@ -95,31 +102,12 @@ def train_classifier(
     callbacks: list[Callback] = [history, EpochCheckpoint(folder, report)]
     if progress:
         callbacks.append(EpochProgressBar())
-    with quiet_libraries():
-        trainer = lightning.Trainer(
-            accelerator="gpu" if device == "cuda" else "cpu",
-            devices=devices,
-            num_nodes=nodes,
-            strategy="ddp" if devices * nodes > 1 else "auto",
-            precision=_PRECISIONS[precision],  # type: ignore[arg-type]
-            max_epochs=epochs,
-            callbacks=callbacks,
-            plugins=[WholeCheckpointIO()],
-            default_root_dir=folder,
-            logger=False,
-            enable_progress_bar=False,  # ours is a callback
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-    if trainer.is_global_zero:
-        prepare_folder(folder)
-        last = checkpoint_to_resume(folder, classifier, notify=on_notice or _logger.warning)
-    else:
-        last = checkpoint_to_resume(folder, classifier, notify=lambda line: None, mend=False)
+    trainer = _make_trainer(folder, callbacks, epochs, device, devices, nodes, precision)
+    last = _find_last(trainer, folder, classifier, on_notice or _logger.warning)
     with (
         quiet_libraries(),
         _deterministic_cudnn(),
-        explained_failures(data),
+        explained_failures(data, last),
         _interruptible(trainer),
         _compiled(classifier.model, compile),
     ):
@@ -137,32 +125,51 @@ def best_weights(folder: str | Path) -> dict[str, torch.Tensor]:
     Raises:
         DataError: The checkpoint is missing or damaged.
     """
-    weights = read_checkpoint(Path(folder) / BEST)["state_dict"]
+    weights = read_checkpoint(check_path("folder", folder) / BEST)["state_dict"]
     return {
         name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")
     }
 
 
-def _check(precision: str, device: str, devices: int, nodes: int) -> None:
-    if precision not in _PRECISIONS:
-        raise InvalidArgumentError(
-            "precision",
-            received=repr(precision),
-            expected=f"one of {', '.join(map(repr, _PRECISIONS))}",
-            remedy="Take '32' on a CPU.",
+def _make_trainer(
+    folder: Path,
+    callbacks: list[Callback],
+    epochs: int,
+    device: str,
+    devices: int,
+    nodes: int,
+    precision: str,
+) -> lightning.Trainer:
+    with quiet_libraries():
+        return lightning.Trainer(
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if devices * nodes > 1 else "auto",
+            precision=_PRECISIONS[precision],  # type: ignore[arg-type]
+            max_epochs=epochs,
+            callbacks=callbacks,
+            plugins=[WholeCheckpointIO()],
+            default_root_dir=folder,
+            logger=False,
+            enable_progress_bar=False,  # ours is a callback
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
         )
-    for name, count in (("--devices", devices), ("--nodes", nodes)):
-        if count < 1:
-            raise InvalidArgumentError(
-                name, received=count, expected="an integer of at least 1", remedy="Leave it out to take 1."
-            )
-    if device == "cuda" and devices > torch.cuda.device_count():
-        raise InvalidArgumentError(
-            "--devices",
-            received=devices,
-            expected=f"at most {torch.cuda.device_count()}, the number of CUDA devices that torch finds",
-            remedy="Take fewer, or check CUDA_VISIBLE_DEVICES.",
-        )
+
+
+def _find_last(
+    trainer: lightning.Trainer,
+    folder: Path,
+    classifier: ImageClassifier,
+    notify: Callable[[str], None],
+) -> Path | None:
+    """Return the checkpoint to resume from; only the first process changes files."""
+    epochs = trainer.max_epochs or 0
+    if not trainer.is_global_zero:
+        return checkpoint_to_resume(folder, classifier, epochs, notify=lambda line: None, mend=False)
+    prepare_folder(folder)
+    return checkpoint_to_resume(folder, classifier, epochs, notify=notify)
 
 
 @contextmanager
