@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from eq_aimet.experiments.pictures.predictions import Predictions
     from eq_aimet.experiments.pictures.stability import Stability
     from eq_aimet.experiments.pictures.weight_ranges import LayerRanges
-    from eq_aimet.experiments.table import TableRow
+    from eq_aimet.experiments.run_table import TableRow
     from eq_aimet.experiments.training.history import EpochRecord
 
 __all__ = ["RunFindings", "write_run_report"]

@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from eq_aimet.experiments.pictures.html_report import Picture, Section, Table
+from eq_aimet.experiments.pictures.html_report import Picture, Section
 from eq_aimet.experiments.pictures.predictions import choose_examples
 from eq_aimet.experiments.pictures.predictions_plot import plot_examples
 from eq_aimet.experiments.pictures.range_plots import plot_layer_ranges, plot_range_ratios
 from eq_aimet.experiments.pictures.stability_plot import plot_stability
 from eq_aimet.experiments.pictures.training_curves import plot_training
 from eq_aimet.experiments.pictures.weight_ranges import most_uneven_layer
+from eq_aimet.experiments.run_table import file_table, network_table
 from eq_aimet.experiments.table_plot import plot_table
+from eq_aimet.experiments.tables import Table
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from eq_aimet.experiments.pictures.predictions import Predictions
     from eq_aimet.experiments.pictures.stability import Stability
     from eq_aimet.experiments.pictures.weight_ranges import LayerRanges
-    from eq_aimet.experiments.table import TableRow
+    from eq_aimet.experiments.run_table import TableRow
     from eq_aimet.experiments.training.history import EpochRecord
 
 __all__ = [
@@ -41,13 +43,9 @@ NamedSection = tuple[Section, tuple[str, ...]]
 
 def table_section(rows: Sequence[TableRow], test_images: int | None, notes: Sequence[str]) -> NamedSection:
     """Return the section with the run's tables, and the first of them as a picture."""
-    from eq_aimet.experiments.table import markdown_device_table, markdown_table
-
     tables = (
-        Table.from_markdown(markdown_table(rows), caption="The networks"),
-        Table.from_markdown(
-            markdown_device_table(rows), caption=f"The files, in {rows[0].device.runtime}", notes=notes
-        ),
+        network_table(rows, caption="The networks"),
+        file_table(rows, caption=f"The files, in {rows[0].device.runtime}", notes=notes),
     )
     interval = (
         ""

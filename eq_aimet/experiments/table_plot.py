@@ -19,7 +19,7 @@ from eq_aimet.experiments.pictures.figure import (
 )
 
 if TYPE_CHECKING:
-    from eq_aimet.experiments.table import TableRow
+    from eq_aimet.experiments.run_table import TableRow
 
 __all__ = ["plot_table"]
 

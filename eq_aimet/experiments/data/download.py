@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from eq_aimet.arguments import check_path
+from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.experiments.data.layout import SPLITS, file_name
 from eq_aimet.experiments.data.remote import RemoteFile, fetch_files
 
@@ -59,8 +61,9 @@ def download_pcam(
             are logged as warnings.
 
     Raises:
-        DataError: There is no network, no such file or not enough space, or the server's file is another one.
-        InvalidArgumentError: `requests` is not installed.
+        DataError: There is no network, no such file or not enough space, the server's file is another one, or
+            `requests` is not installed.
+        InvalidArgumentError: `folder` is no path, or `base_url` no address.
 
     Example:
         >>> download_pcam("pcam")  # doctest: +SKIP
@@ -68,7 +71,14 @@ def download_pcam(
         >>> sum(file.size for file in PCAM_FILES)
         8028222167
     """
-    folder = Path(folder)
+    folder = check_path("folder", folder)
+    if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
+        raise InvalidArgumentError(
+            "base_url",
+            received=repr(base_url),
+            expected="an address that starts with https:// or http://",
+            remedy=f"Leave it out to take {PCAM_URL}.",
+        )
     notify = on_notice or _logger.warning
     files = []
     for file in PCAM_FILES:

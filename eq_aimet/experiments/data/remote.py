@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eq_aimet.errors import DataError, InvalidArgumentError
+from eq_aimet.errors import DataError
 from eq_aimet.experiments.data.progress import progress_bar
 from eq_aimet.files import data_error, make_folder
 
@@ -68,8 +68,8 @@ def fetch_files(
         pauses: The seconds before each attempt after a first one that brought nothing.
 
     Raises:
-        DataError: There is no network, no such file or not enough space, or the server's file is another one.
-        InvalidArgumentError: `requests` is not installed.
+        DataError: There is no network, no such file or not enough space, the server's file is another one, or
+            `requests` is not installed.
     """
     make_folder(folder, purpose="a folder for the downloaded files")
     missing = [file for file in files if not _is_there(file, folder, progress, notify)]
@@ -243,11 +243,9 @@ def _session() -> Iterator[requests.Session]:
     try:
         import requests
     except ImportError as error:
-        raise InvalidArgumentError(
-            "--download",
-            received="a download, while requests is not installed",
-            expected="the library requests",
-            remedy="Install it (`pip install 'eq_aimet[recipes]'`).",
+        raise DataError(
+            "the download: received no library `requests`; expected an installed one. "
+            "Install it (`pip install 'eq_aimet[recipes]'`)."
         ) from error
     with requests.Session() as session:
         yield session

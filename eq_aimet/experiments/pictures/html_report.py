@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.experiments.tables import Table
 from eq_aimet.files import whole_files
 
-__all__ = ["Picture", "Section", "Table", "build_html_report", "write_html_report"]
+__all__ = ["Picture", "Section", "build_html_report", "write_html_report"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -51,56 +52,6 @@ class Picture:
     def data_uri(self) -> str:
         """The picture as an address that holds it."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        headings: One of each column.
-        rows: As many cells in each.
-        caption: What is written above it.
-        notes: What is written below it, line by line.
-    """
-
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    caption: str = ""
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.headings):
-                raise InvalidArgumentError(
-                    "rows",
-                    received=f"a row of {len(row)} cells",
-                    expected=f"{len(self.headings)} cells, one for each heading",
-                    remedy="Fill missing cells with an empty text.",
-                )
-
-    @classmethod
-    def from_markdown(cls, text: str, *, caption: str = "", notes: Sequence[str] = ()) -> Table:
-        """Return the table of a Markdown text, as `eq_aimet.experiments.training.markdown_table` writes it.
-
-        Raises:
-            InvalidArgumentError: The text is no such table.
-
-        Example:
-            >>> lines = ["| model | drop |", "| --- | ---: |", "| a | 0.5 |"]
-            >>> Table.from_markdown(chr(10).join(lines)).rows
-            (('a', '0.5'),)
-        """
-        lines = [line.strip().strip("|").split("|") for line in text.splitlines() if line.strip()]
-        if len(lines) < 2 or not all(set(cell.strip()) <= set("-:") for cell in lines[1]):
-            raise InvalidArgumentError(
-                "text",
-                received=repr(text[:60]),
-                expected="a Markdown table with headings",
-                remedy="Pass what `markdown_table` returns.",
-            )
-        headings, _, *rows = [tuple(cell.strip() for cell in line) for line in lines]
-        return cls(headings, tuple(rows), caption, tuple(notes))
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,16 @@ Deep Learning", arXiv 2004.09691. A second table has what the exported files do 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import Field, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from eq_aimet.errors import DataError
+from eq_aimet.experiments.tables import Table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from eq_aimet.experiments.device_figures import DeviceFigures
 
-__all__ = ["TableRow", "markdown_device_table", "markdown_table", "terminal_device_table", "terminal_table"]
+__all__ = ["TableRow", "file_table", "network_table"]
 
 _HEADINGS = (
     "model",
@@ -25,12 +24,12 @@ _HEADINGS = (
     "FP32 accuracy",
     "INT8 accuracy",
     "drop",
-    "90° error FP32",
-    "90° error INT8",
-    "45° error FP32",
-    "45° error INT8",
+    "90° FP32",
+    "90° INT8",
+    "45° FP32",
+    "45° INT8",
 )
-_DEVICE_HEADINGS = (
+_FILE_HEADINGS = (
     "model",
     "FP32 file",
     "INT8 file",
@@ -78,90 +77,64 @@ class TableRow:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TableRow:
-        """Return the row of what `to_dict` returned.
+        """Return the row of the plain values that `to_dict` returned.
 
         Raises:
-            DataError: A value is missing.
+            DataError: A value is missing, or of another type.
         """
         from eq_aimet.experiments.device_figures import DeviceFigures
 
         try:
-            own = {field.name: values[field.name] for field in fields(cls)}
-            figures = {field.name: values["device"][field.name] for field in fields(DeviceFigures)}
+            own = {field.name: _read(field, values) for field in fields(cls) if field.name != "device"}
+            device = {field.name: _read(field, values["device"]) for field in fields(DeviceFigures)}
         except (KeyError, TypeError) as error:
             raise DataError(
-                f"a row of `table.json`: received no {error}; expected all that a run writes. "
+                f"a row of `table.json`: received no usable {error}; expected all values that a run writes. "
                 "Remove the file to measure again."
             ) from error
-        return cls(**{**own, "device": DeviceFigures(**{**figures, "turns": tuple(figures["turns"])})})
+        return cls(**own, device=DeviceFigures(**device))
 
 
-def markdown_table(rows: Sequence[TableRow]) -> str:
-    """Return accuracies and errors as a Markdown table that ends in a newline.
-
-    Example:
-        >>> from eq_aimet.experiments import DeviceFigures
-        >>> device = DeviceFigures("onnxruntime", 2_800_000, 260_000, 1.5, 1.2, ("90°",), 16, 0.0, True)
-        >>> row = TableRow("equivariant", 12345, 0.91, 0.905, 1.2e-15, 0.0, 0.013, 0.02, device)
-        >>> print(markdown_table([row]).splitlines()[2])
-        | equivariant | 12,345 | 91.0 % | 90.5 % | 0.5 | 1e-15 | 0 | 1e-02 | 2e-02 |
-    """
-    return _markdown(_HEADINGS, [_cells(row) for row in rows])
-
-
-def markdown_device_table(rows: Sequence[TableRow]) -> str:
-    """Return what the exported files do as a Markdown table that ends in a newline.
+def network_table(rows: Sequence[TableRow], *, caption: str = "", notes: Sequence[str] = ()) -> Table:
+    """Return the table of accuracies and rotation errors.
 
     Example:
         >>> from eq_aimet.experiments import DeviceFigures
         >>> device = DeviceFigures("onnxruntime", 2_800_000, 260_000, 1.5, 1.2, ("90°",), 16, 0.0, True)
         >>> row = TableRow("equivariant", 12345, 0.91, 0.905, 1.2e-15, 0.0, 0.013, 0.02, device)
-        >>> print(markdown_device_table([row]).splitlines()[2])
-        | equivariant | 2.80 MB | 260 KB | 1.50 ms | 1.20 ms | yes | 0 |
+        >>> network_table([row]).rows[0]
+        ('equivariant', '12,345', '91.0 %', '90.5 %', '0.5', '1e-15', '0', '1e-02', '2e-02')
     """
-    return _markdown(_DEVICE_HEADINGS, [_device_cells(row) for row in rows])
+    return Table(_HEADINGS, tuple(_cells(row) for row in rows), caption, tuple(notes))
 
 
-def terminal_table(rows: Sequence[TableRow], *, title: str | None = None) -> Table:
-    """Return accuracies and errors as a table for a `rich` console, at most 80 columns wide.
+def file_table(rows: Sequence[TableRow], *, caption: str = "", notes: Sequence[str] = ()) -> Table:
+    """Return the table of what the exported files do.
 
     Example:
-        >>> terminal_table([]).row_count
-        0
+        >>> from eq_aimet.experiments import DeviceFigures
+        >>> device = DeviceFigures("onnxruntime", 2_800_000, 260_000, 1.5, 1.2, ("90°",), 16, 0.0, True)
+        >>> row = TableRow("equivariant", 12345, 0.91, 0.905, 1.2e-15, 0.0, 0.013, 0.02, device)
+        >>> file_table([row]).rows[0]
+        ('equivariant', '2.80 MB', '260 KB', '1.50 ms', '1.20 ms', 'yes', '0')
     """
-    return _terminal(_HEADINGS, [_cells(row) for row in rows], title)
+    return Table(_FILE_HEADINGS, tuple(_file_cells(row) for row in rows), caption, tuple(notes))
 
 
-def terminal_device_table(rows: Sequence[TableRow], *, title: str | None = None) -> Table:
-    """Return what the exported files do as a table for a `rich` console, at most 80 columns wide.
-
-    Example:
-        >>> terminal_device_table([]).row_count
-        0
-    """
-    return _terminal(_DEVICE_HEADINGS, [_device_cells(row) for row in rows], title)
-
-
-def _markdown(headings: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
-    lines = [headings, ("---", *("---:" for _ in headings[1:])), *body]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "tuple[str, ...]": (list, tuple),
+}
 
 
-def _terminal(headings: tuple[str, ...], body: Sequence[tuple[str, ...]], title: str | None) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(
-        title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="bold"
-    )
-    for index, heading in enumerate(headings):
-        # "FP32 accuracy" on two lines, so that the table fits a terminal of 80 columns.
-        first, _, second = heading.replace(" error", "").partition(" ")
-        # Only the names may break, so that the figures stay whole.
-        table.add_column(f"{first}\n{second}", justify="right" if index else "left", no_wrap=index > 0)
-    for cells in body:
-        table.add_row(*cells)
-    return table
+def _read(field: Field[Any], values: Mapping[str, Any]) -> Any:
+    value, kinds = values[field.name], _TYPES[str(field.type)]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise TypeError(repr(field.name))
+    return tuple(map(str, value)) if isinstance(value, list) else value
 
 
 def _cells(row: TableRow) -> tuple[str, ...]:
@@ -176,7 +149,7 @@ def _cells(row: TableRow) -> tuple[str, ...]:
     )
 
 
-def _device_cells(row: TableRow) -> tuple[str, ...]:
+def _file_cells(row: TableRow) -> tuple[str, ...]:
     device = row.device
     return (
         row.model,
