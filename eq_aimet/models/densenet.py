@@ -8,8 +8,8 @@ from eq_aimet.arguments import check_integer
 from eq_aimet.models.conventional_layers import convolve, initialize
 from eq_aimet.models.dense_architecture import DenseBlockPlan, plan_dense_architecture
 from eq_aimet.models.network_input import check_input
+from eq_aimet.plain import Concat, Mask
 from eq_aimet.plain.circular_mask import circular_mask
-from eq_aimet.plain.operations import Concat, Mask
 
 __all__ = ["DenseBlock", "DenseNet"]
 
