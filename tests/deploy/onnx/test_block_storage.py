@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import pytest
 from test_integer_arithmetic import INT8, integers, noise, quantized, run
 
 from eq_aimet.deploy.onnx.block_storage import store_blocks
