@@ -143,7 +143,7 @@ def assert_equivariant(
     else:
         cause = (
             "Likely causes: a stride or pooling on an even grid, which samples off-centre; encodings that "
-            "differ within a block (`tie_encodings` mends them); an angle that is not exact; outputs that "
+            "differ within an orbit (`tie_encodings` ties them); an angle that is not exact; outputs that "
             "need `transform_output`."
         )
     raise EquivarianceError(

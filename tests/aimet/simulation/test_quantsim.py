@@ -114,7 +114,7 @@ def test_per_channel_encodings_of_c8_differ_within_a_block_until_they_are_tied()
     scale = sim.model.lifting.param_quantizers["weight"].get_scale().flatten().unflatten(0, (FIELDS, 8))
     assert all(len(block.unique()) == 2 for block in scale)
     largest = sim.model.lifting.weight.abs().flatten(1).amax(1).unflatten(0, (FIELDS, 8)).amax(1)
-    tie_encodings(sim)
+    tie_encodings(sim, over="blocks")
     scale = sim.model.lifting.param_quantizers["weight"].get_scale().flatten().unflatten(0, (FIELDS, 8))
     assert all(len(block.unique()) == 1 for block in scale)
     torch.testing.assert_close(scale[:, 0] * 127.5, largest, rtol=1e-2, atol=0.0)
@@ -127,7 +127,7 @@ def test_a_block_takes_the_widest_range_of_its_channels():
     sim = simulate(torch.nn.Sequential(layer), images=images)
     before = encodings(sim)["0.weight"]
     assert len(set(before[:16])) == 16
-    tie_encodings(sim)
+    tie_encodings(sim, over="blocks")
     after = encodings(sim)["0.weight"]
     assert len(set(after[:16])) == 2
     assert after[0] == min(before[:8])
@@ -152,11 +152,13 @@ def test_the_report_says_what_was_tied_and_why_others_were_not():
     sim = simulate(PlainNetwork(8))
     report = tie_encodings(sim)
     assert report.tied == tuple(
-        TiedEncoding(f"{name}.weight", 24, 3) for name in ("lifting", "depthwise", "pointwise")
+        TiedEncoding(f"{name}.weight", 24, orbits)
+        for name, orbits in (("lifting", 6), ("depthwise", 6), ("pointwise", 3))
     )
     assert report.untouched == (("linear", "its blocks are single channels"),)
-    assert str(report).splitlines()[0] == "lifting.weight: 24 encodings became 3"
-    assert json.loads(json.dumps(report.to_dict()))["tied"][0]["blocks"] == 3
+    assert str(report).splitlines()[0] == "lifting.weight: 24 encodings became 6"
+    assert json.loads(json.dumps(report.to_dict()))["tied"][0]["blocks"] == 6
+    assert all(tied.blocks == 3 for tied in tie_encodings(sim, over="blocks").tied)
 
 
 def test_per_tensor_encodings_and_tied_ones_stay_bit_for_bit():
@@ -191,7 +193,7 @@ def test_asymmetric_encodings_cover_every_channel_of_a_block():
         layer.weight.amin((1, 2, 3), keepdim=True), layer.weight.amax((1, 2, 3), keepdim=True)
     )
     sim.model[0].param_quantizers["weight"] = quantizer
-    tie_encodings(sim)
+    tie_encodings(sim, over="blocks")
     assert quantizer.min.flatten().tolist() == [-1.0, -1.0, -5.0, -5.0]
     assert quantizer.max.flatten().tolist() == [3.0, 3.0, 2.0, 2.0]
 
@@ -209,7 +211,7 @@ def test_asymmetric_encodings_cover_every_channel_of_a_block():
 )
 def test_all_kinds_of_layers(layer, shape, blocks, counts):
     sim = simulate_layer(layer, shape, blocks)
-    (entry,) = tie_encodings(sim).tied
+    (entry,) = tie_encodings(sim, over="blocks").tied
     assert (entry.channels, entry.blocks) == counts
     scale = sim.model[0].param_quantizers["weight"].get_scale()
     assert scale.shape[1 if isinstance(layer, torch.nn.ConvTranspose2d) else 0] == counts[0]
@@ -246,35 +248,66 @@ def test_frozen_encodings_are_respected_and_nothing_is_half_done():
     sim.model.depthwise.param_quantizers["weight"].allow_overwrite(False)
     before = encodings(sim)
     with pytest.raises(
-        InvalidArgumentError, match=r"frozen encodings of depthwise.weight.*allow_overwrite\(True\)"
+        InvalidArgumentError, match=r"frozen encodings of depthwise.weight.*a block.*allow_overwrite\(True\)"
     ):
-        tie_encodings(sim)
+        tie_encodings(sim, over="blocks")
+    assert encodings(sim) == before
+    # The channels of an orbit have one range as they come, so that nothing is to be written.
+    tie_encodings(sim)
     assert encodings(sim) == before
     sim.model.depthwise.param_quantizers["weight"].allow_overwrite(True)
     # Pointwise layers of C8 are tied as they come: all eight elements are exact for them.
-    tie_encodings(sim)
+    tie_encodings(sim, over="blocks")
     assert_equivariant(sim.model, IMAGES, tolerance=0.0)
 
 
-def test_blockwise_encodings_are_refused():
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        QuantizeDequantize((24, 3, 1, 1), 8, symmetric=True, block_size=(1, 8, 1, 1)),
+        GroupedBlockQuantizeDequantize(
+            (24, 3, 1, 1), 4, True, 8, block_size=(1, 8, 1, 1), block_grouping=(1, 3, 1, 1)
+        ),
+        QuantizeDequantize((24, 4, 1, 1), 8, symmetric=True, block_size=(1, 6, 1, 1)),  # cuts fields
+        QuantizeDequantize((1, 24, 1, 1), 8, symmetric=True),
+    ],
+    ids=["blockwise", "lpbq", "across fields", "input channels"],
+)
+def test_encodings_that_divide_the_input_channels_are_tied_too(quantizer):
+    sim = simulate(PlainNetwork(8))
+    random = torch.rand(quantizer.shape, generator=torch.Generator().manual_seed(0)) + 2.0
+    quantizer.set_range(-random, random)
+    sim.model.pointwise.param_quantizers["weight"] = quantizer
+    assert equivariance_error(sim.model, IMAGES).worst > 0.0
+    tie_encodings(sim)
+    assert equivariance_error(sim.model, IMAGES).worst == 0.0
+
+
+def test_encodings_of_another_shape_are_named():
     sim = simulate(PlainNetwork(8))
     before = encodings(sim)["lifting.weight"]
-    for quantizer, text in (
-        (
-            QuantizeDequantize((24, 3, 1, 1), 8, symmetric=True, block_size=(1, 8, 1, 1)),
-            "blockwise encodings",
-        ),
-        (
-            GroupedBlockQuantizeDequantize((24, 1, 1, 1), 4, True, 8, None, (1, 24, 1, 1)),
-            "blockwise encodings",
-        ),
-        (QuantizeDequantize((1, 24, 1, 1), 8, symmetric=True), r"encodings of shape \(1, 24, 1, 1\)"),
-    ):
-        quantizer.set_range(torch.full(quantizer.shape, -1.0), torch.full(quantizer.shape, 1.0))
-        sim.model.pointwise.param_quantizers["weight"] = quantizer
-        with pytest.raises(InvalidArgumentError, match=f"{text} of pointwise.weight|{text}.*pointwise"):
-            tie_encodings(sim)
-        assert encodings(sim)["lifting.weight"] == before
+    quantizer = QuantizeDequantize((5, 1, 1, 1), 8, symmetric=True)
+    quantizer.set_range(torch.full((5, 1, 1, 1), -1.0), torch.full((5, 1, 1, 1), 1.0))
+    sim.model.pointwise.param_quantizers["weight"] = quantizer
+    with pytest.raises(InvalidArgumentError, match=r"shape \(5, 1, 1, 1\) of pointwise.weight.*equal parts"):
+        tie_encodings(sim)
+    assert encodings(sim)["lifting.weight"] == before
+
+
+def test_layers_without_actions_keep_their_encodings_unless_blocks_are_tied():
+    sim = simulate_layer(torch.nn.Conv2d(4, 8, 3), (1, 4, 5, 5), (4, 4))
+    before = encodings(sim)
+    report = tie_encodings(sim)
+    assert encodings(sim) == before
+    assert not report.tied
+    assert report.untouched[0][1].startswith("it carries no actions")
+    assert 'over="blocks"' in str(report)
+
+
+@pytest.mark.parametrize("over", ["fields", None, 8])
+def test_other_rules_are_named(over):
+    with pytest.raises(InvalidArgumentError, match=r'`over`: received .*"orbits" or "blocks"'):
+        tie_encodings(simulate(PlainNetwork(4)), over=over)
 
 
 def test_layers_that_are_not_quantized_are_reported():
