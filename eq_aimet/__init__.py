@@ -6,10 +6,10 @@ package is fast.
 
 import lazy_loader
 
-from eq_aimet.registration import register_with_aimet
+from eq_aimet.registration import connect
 
 __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-register_with_aimet()
+connect()

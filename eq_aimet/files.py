@@ -1,34 +1,37 @@
-"""Files that appear whole or not at all."""
+"""Writing files whole or not at all: a reader never meets half a file, nor one new file beside an old one."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from eq_aimet.errors import DataError
 
-__all__ = ["data_error", "make_folder", "whole_files"]
+__all__ = ["data_error", "make_folder", "remove_partial", "whole_files"]
 
 
 def data_error(path: Path, *, received: str, expected: str, remedy: str) -> DataError:
-    """Returns a `DataError` with the file or folder, what it is, what it should be, and the remedy."""
+    """Return a `DataError` with the file or folder, what it is, what it should be, and the remedy."""
     return DataError(f"`{path}`: received {received}; expected {expected}. {remedy}")
 
 
 def make_folder(path: Path, *, purpose: str, remedy: str = "Choose another one.") -> None:
-    """Makes the folder where it is missing.
+    """Make the folder if it is missing.
 
     Args:
-        path: the folder.
-        purpose: what it is for, "a folder to write into".
-        remedy: what to do where it can't be made.
+        path: The folder.
+        purpose: What the folder is for, e.g. "a folder to write into".
+        remedy: What the user can do if the folder can't be made.
 
     Raises:
-        DataError: it can't be made.
+        DataError: If the folder can't be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -39,39 +42,103 @@ def make_folder(path: Path, *, purpose: str, remedy: str = "Choose another one."
 
 @contextmanager
 def whole_files(targets: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
-    """Yields temporary paths to write to, which take the targets' names if the block ends without an error.
+    """Yield temporary paths to write to; the files take the targets' places when the block ends.
 
-    The temporary files lie beside their targets. If the block raises, all of them are removed, and the
-    targets are what they were before. If a renaming fails, the targets that this call had already created
-    are removed too.
+    The temporary paths have the names of their targets and lie in hidden folders beside them. The block may
+    write further files into these folders, which are removed. If the block raises, if a file can't take its
+    place, or if Ctrl-C comes at any moment, either all targets are new or all are as they were before. Only
+    a process that is killed between two renamings can leave some targets new and others old.
 
     Args:
-        targets: the files to write; their folders exist.
+        targets: The files to write. Their folders exist.
 
     Yields:
-        One path for each target, at which there is no file yet.
+        One path for each target. No file exists there yet.
 
     Raises:
-        DataError: the disk is full, or the operating system refuses to write there.
+        DataError: If the disk is full, or the operating system refuses to write.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     target = Path(folder) / "answer.txt"
+        ...     with whole_files([target]) as (partial,):
+        ...         _ = partial.write_text("42")
+        ...     target.read_text()
+        '42'
     """
-    partial = tuple(path.with_name(f".{path.name}.{uuid4().hex}.partial") for path in targets)
-    created: list[Path] = []
+    mark = f".{targets[0].name}.{uuid4().hex}.partial"
+    folders = {target.parent: target.parent / mark for target in targets}
+    partial = tuple(folders[target.parent] / target.name for target in targets)
     try:
+        for folder in folders.values():
+            folder.mkdir()
         yield partial
-        for path, target in zip(partial, targets, strict=True):
-            existed = target.exists()
-            os.replace(path, target)
-            if not existed:
-                created.append(target)
-    except BaseException as error:
-        for path in created:
-            path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _write_error(targets[0].parent, error) from error
-        raise
-    finally:
         for path in partial:
-            path.unlink(missing_ok=True)
+            _flush(path)
+        with _interrupts_held_back():
+            _put_in_place(partial, targets)
+            _remove(folders.values())
+    except OSError as error:
+        raise _write_error(targets[0].parent, error) from error
+    finally:
+        with _interrupts_held_back():
+            _remove(folders.values())
+
+
+def remove_partial(target: Path) -> None:
+    """Remove the temporary folders that killed processes left beside `target`."""
+    _remove(target.parent.glob(f".{target.name}.*.partial"))
+
+
+def _flush(path: Path) -> None:
+    """Have the operating system write the file to the disk, so that a power failure can't empty it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _put_in_place(partial: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Rename each file to its target; undo all renamings if one fails."""
+    with ExitStack() as undo:
+        for path, target in zip(partial, targets, strict=True):
+            older = path.with_name(f"{path.name}.older")
+            if not os.path.lexists(target):
+                undo.callback(target.unlink, missing_ok=True)
+            elif len(targets) > 1:  # a single renaming happens or it does not
+                _keep(target, older)
+                undo.callback(os.replace, older, target)
+            os.replace(path, target)
+        undo.pop_all()
+
+
+def _keep(target: Path, older: Path) -> None:
+    """Give a file a second name; copy it where the file system has no hard links."""
+    try:
+        os.link(target, older, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copy2(target, older, follow_symlinks=False)
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait until the block has ended. In other threads than the main one it never strikes."""
+    former = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or former is None:
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _write_error(folder: Path, error: OSError) -> DataError:
@@ -86,5 +153,6 @@ def _write_error(folder: Path, error: OSError) -> DataError:
         folder,
         received=f"an error on writing ({error})",
         expected="a folder that can be written to",
-        remedy="Check its permissions or choose another folder; no half-written file is left behind.",
+        remedy="Check its permissions or choose another folder; no half-written file is left behind, and "
+        "older files are as they were.",
     )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from e2cnn import nn as enn
 
-from eq_aimet.adapters.e2cnn.fields import tag_with_types
+from eq_aimet.adapters.fields import tag_with_types
 
 __all__ = ["blockwise_layer", "change_of_basis"]
 

@@ -12,7 +12,7 @@ import torch
 from e2cnn import nn as enn
 
 from eq_aimet.adapters.e2cnn.blockwise import blockwise_layer
-from eq_aimet.adapters.e2cnn.fields import field_sizes, tag_with_types
+from eq_aimet.adapters.fields import field_sizes, tag_with_types
 from eq_aimet.errors import ExportError
 
 __all__ = [

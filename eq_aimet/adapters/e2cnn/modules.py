@@ -1,8 +1,7 @@
-"""From e2cnn's modules to plain ones that compute the same in eval mode: the table of all of them."""
+"""The table of e2cnn's modules: which function makes the plain module that computes the same in eval mode."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -12,71 +11,19 @@ from e2cnn import nn as enn
 from eq_aimet.adapters.e2cnn import layers, nonlinearities
 from eq_aimet.adapters.e2cnn.batch_norm import FieldBatchNorm
 from eq_aimet.adapters.e2cnn.blockwise import change_of_basis
-from eq_aimet.adapters.e2cnn.composites import COMPOSITES
 from eq_aimet.adapters.e2cnn.convolution import ChannelwiseR2Conv
-from eq_aimet.adapters.e2cnn.fields import field_sizes, tag_with_types
 from eq_aimet.adapters.e2cnn.grouped import GroupedR2Conv
 from eq_aimet.adapters.e2cnn.mask import CircularMask
-from eq_aimet.errors import ExportError
+from eq_aimet.adapters.fields import field_sizes, tag_with_types
 from eq_aimet.plain.norm_modules import BlockNorm, NormMaxPool
 from eq_aimet.plain.operations import GroupMaxPool, Mask, SelectChannels
 
-__all__ = ["CONVERTERS", "TRACED_THROUGH", "to_plain_module"]
+__all__ = ["CONVERTERS", "TRACED_THROUGH"]
 
 # Modules whose forward only passes fields on to other modules: the tracer goes into them.
-TRACED_THROUGH: tuple[type[torch.nn.Module], ...] = (
-    enn.SequentialModule,
-    enn.ModuleList,
-    enn.MultipleModule,
-    enn.RestrictionModule,
-    *COMPOSITES,
+TRACED_THROUGH: frozenset[type] = frozenset(
+    (enn.SequentialModule, enn.ModuleList, enn.MultipleModule, enn.RestrictionModule)
 )
-
-
-def to_plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
-    """Return a plain module that computes what `module` does in eval mode, or `None` to trace into it.
-
-    A class of e2cnn is converted by the table below. A user's own `EquivariantModule` is converted by its own
-    `export()` if it defines one; if it only adds to a class of e2cnn without a new `forward`, as that class;
-    otherwise it is traced.
-
-    Raises:
-        ExportError: If a class of e2cnn has no exact plain equivalent here.
-    """
-    if type(module) in TRACED_THROUGH:
-        return None
-    owner = _defining_class(type(module), "forward")
-    if not _is_of_e2cnn(type(module)) and type(module) not in CONVERTERS:
-        if not _is_of_e2cnn(_defining_class(type(module), "export")):
-            return _own_export(module)
-        if not _is_of_e2cnn(owner) or owner in TRACED_THROUGH:
-            return None
-    converter = CONVERTERS.get(type(module)) or CONVERTERS.get(owner)
-    if converter is None:
-        raise ExportError(
-            f"`{type(module).__name__}` of e2cnn has no exact plain equivalent in eq_aimet. Replace it by a "
-            "module that has "
-            "one, or register a plugin whose `eq_aimet_export_module` returns a plain module for it."
-        )
-    return converter(module).eval()
-
-
-def _own_export(module: Any) -> torch.nn.Module:
-    exported = copy.deepcopy(module).export()
-    if not isinstance(exported, torch.nn.Module):
-        raise ExportError(
-            f"`{type(module).__name__}.export()` returned a {type(exported).__name__}; return a "
-            "torch.nn.Module that takes and returns plain tensors."
-        )
-    return exported.eval()
-
-
-def _defining_class(cls: type, method: str) -> type:
-    return next((base for base in cls.__mro__ if method in vars(base)), enn.EquivariantModule)
-
-
-def _is_of_e2cnn(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] == "e2cnn"
 
 
 def _channelwise_convolution(module: ChannelwiseR2Conv) -> torch.nn.Module:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from e2cnn import nn as enn
 
-from eq_aimet.adapters.e2cnn.fields import field_sizes
 from eq_aimet.adapters.e2cnn.layers import subfield_size
+from eq_aimet.adapters.fields import field_sizes
 from eq_aimet.plain.field_modules import ConcatenatedActivation, Gate, GatedChannels, VectorField
 from eq_aimet.plain.norm_modules import NormActivation
 

@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from aimet_torch.cross_layer_equalization import PythonHbfImpl
 
 from eq_aimet.aimet.equalization.block_scaling import Convolution
+from eq_aimet.aimet.internals import absorb_bias
 from eq_aimet.aimet.output_statistics import shift_statistics
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
@@ -132,7 +132,7 @@ def _sum_of_products(weight: FloatArray, absorbed: FloatArray) -> FloatArray:
     # AIMET's own products, so that dense layers get AIMET's numbers to the last bit. Zeros stand for the
     # layer's bias.
     zeros = np.zeros(weight.shape[0], dtype=weight.dtype)
-    return PythonHbfImpl._absorb_bias(False, absorbed, absorbed, weight, zeros, absorbed)[1]
+    return absorb_bias(False, absorbed, absorbed, weight, zeros, absorbed)[1]
 
 
 def fold_pair(pair: Any, norm: Any, mode: HighBiasFoldMode, *, norm_follows: bool) -> Absorption:

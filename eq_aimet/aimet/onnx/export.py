@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +30,9 @@ from eq_aimet.deploy.onnx.graph import Graph
 from eq_aimet.deploy.onnx.orbit_storage import LayerOrbits, StoredWeight, store_orbits
 from eq_aimet.deploy.onnx.quantized_bias import align_biases
 from eq_aimet.deploy.onnx.session import MINIMUM_OPSET, stamp
-from eq_aimet.deploy.onnx.target_files import check_target, written_whole
+from eq_aimet.deploy.onnx.target_path import check_target
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.files import whole_files
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry.blocks import LayerBlocks
 from eq_aimet.symmetry.layers import is_transposed
@@ -98,12 +98,14 @@ def export_onnx(
     check_symmetric(sim)
     arguments = checked_input(sim.model, dummy_input)
     options = _options(len(arguments), opset_version)
-    with written_whole(target) as folder:
-        file = folder / target.name
+    targets = [target, target.with_suffix(".encodings")]
+    if float_model:
+        targets.append(target.with_suffix(".float.onnx"))
+    with whole_files(targets) as (file, *beside):
         with _quiet():
             aimet_torch.onnx.export(sim, arguments, str(file), prequantize_constants=True, **options)
         report = _finish(sim, file, storage, arranged)
-        _write_encodings(sim, arguments, folder, target, float_model, options)
+        _write_encodings(sim, arguments, beside, options)
     report = replace(
         report,
         path=str(target),
@@ -140,22 +142,16 @@ def _finish(sim: QuantizationSimModel, file: Path, storage: str, arranged: bool)
 
 
 def _write_encodings(
-    sim: QuantizationSimModel,
-    arguments: tuple[Any, ...],
-    folder: Path,
-    target: Path,
-    float_model: bool,
-    options: dict[str, Any],
+    sim: QuantizationSimModel, arguments: tuple[Any, ...], files: list[Path], options: dict[str, Any]
 ) -> None:
-    """Write AIMET's encodings, and the FP32 network that their names are of."""
-    scratch = folder / "float"
+    """Write AIMET's encodings to the first file, and the FP32 network to the second if there is one."""
+    scratch = files[0].parent / "float"
     scratch.mkdir()
+    written = scratch / "model.onnx"
     with _quiet():
-        sim.onnx.export(arguments, str(scratch / target.name), **options)
-    names = {".encodings": ".encodings"} | ({".onnx": ".float.onnx"} if float_model else {})
-    for ending, final in names.items():
-        (scratch / target.name).with_suffix(ending).rename((folder / target.name).with_suffix(final))
-    shutil.rmtree(scratch)
+        sim.onnx.export(arguments, str(written), **options)
+    for source, file in zip((written.with_suffix(".encodings"), written), files, strict=False):
+        source.rename(file)
 
 
 def _layers(sim: QuantizationSimModel) -> list[tuple[str, torch.nn.Module, LayerBlocks]]:

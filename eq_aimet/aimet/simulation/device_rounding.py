@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from aimet_torch.nn import BaseQuantizationMixin
-from aimet_torch.onnx import _concretize_int32_bias_quantizers
 from aimet_torch.quantization.affine import AffineQuantizerBase
 from aimet_torch.quantsim import QuantizationSimModel
+
+from eq_aimet.aimet.internals import concretize_bias_quantizers
 
 __all__ = ["inputs_with_ties", "move_off_ties", "round_biases"]
 
@@ -38,7 +39,7 @@ def round_biases(sim: QuantizationSimModel, arguments: tuple[Any, ...]) -> dict[
         and module.param_quantizers["bias"] is None
         and getattr(module, "bias", None) is not None
     }
-    with _concretize_int32_bias_quantizers(sim.model, arguments):
+    with concretize_bias_quantizers(sim.model, arguments):
         return {
             name: module.param_quantizers["bias"](module.bias).as_subclass(torch.Tensor).clone()
             for name, module in layers.items()

@@ -139,8 +139,6 @@ def write_checkpoint(checkpoint: Mapping[str, Any], target: Path, *, older: str 
     with whole_files([target]) as (partial,):
         with open(partial, "xb") as file:
             file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
         if older is not None and target.exists():
             os.replace(target, target.with_name(older))
 

@@ -19,7 +19,7 @@ from eq_aimet.experiments.training.checkpoints import (
     load_checkpoint,
     write_checkpoint,
 )
-from eq_aimet.files import data_error
+from eq_aimet.files import data_error, remove_partial
 
 __all__ = ["DAMAGED", "checkpoint_to_resume", "prepare_folder"]
 
@@ -37,8 +37,7 @@ def prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (LAST, BEST):
-            for partial in folder.glob(f".{name}.*.partial"):
-                partial.unlink()
+            remove_partial(folder / name)
     except OSError as error:
         raise data_error(
             folder,
