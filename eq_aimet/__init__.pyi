@@ -2,6 +2,7 @@ from .aimet.equalization.cross_layer_equalization import equalize_equivariant
 from .aimet.equalization.hooks import equivariant_hooks
 from .aimet.onnx.export import export_onnx
 from .aimet.onnx.verification import verify_onnx
+from .aimet.rounding.bias_correction import correct_bias
 from .aimet.simulation.data_free import calibrate_without_data
 from .aimet.simulation.portable_weights import make_portable
 from .aimet.simulation.tied_encodings import tie_encodings
@@ -19,6 +20,7 @@ __all__ = [
     "equalize_equivariant",
     "equivariant_hooks",
     "calibrate_without_data",
+    "correct_bias",
     "tie_encodings",
     "make_portable",
     "export_onnx",

@@ -23,6 +23,7 @@ __all__ = [
     "absorb_bias",
     "concretize_bias_quantizers",
     "missing_names",
+    "observe",
 ]
 
 
@@ -73,6 +74,11 @@ PRIVATE_NAMES = (
         "_concretize_int32_bias_quantizers",
         "the bias encodings of AIMET's ONNX files, so that the simulation rounds biases as files do",
     ),
+    PrivateName(
+        "aimet_torch.quantization.base",
+        "QuantizerBase._compute_encodings",
+        "calibrates one quantizer as `QuantizationSimModel.compute_encodings` calibrates all of them",
+    ),
 )
 
 
@@ -81,6 +87,11 @@ def concretize_bias_quantizers(model: torch.nn.Module, arguments: Any) -> Abstra
     from aimet_torch.onnx import _concretize_int32_bias_quantizers
 
     return _concretize_int32_bias_quantizers(model, arguments)
+
+
+def observe(quantizer: Any) -> AbstractContextManager[Any]:
+    """Return AIMET's context in which a quantizer passes values through and is calibrated at the end."""
+    return quantizer._compute_encodings(passthrough=True)
 
 
 def absorb_bias(

@@ -1,8 +1,8 @@
 """One weight encoding for channels that belong together, in AIMET's QuantizationSimModel.
 
 AIMET ranges every output channel by itself. The exact copies of one filter form an orbit and have one range
-anyway; `tie_encodings` makes sure that an orbit has one encoding. The paper (Mohamed et al., arXiv 2004.09691)
-gives all orientations of a field one encoding, so that C8's 45° turns meet the same rounding grid. That rule
+anyway; `tie_encodings` makes sure that an orbit has one encoding. The paper (arXiv 2004.09691)
+gives all orientations of a field one encoding: C8 turns by 45° then meet the same rounding grid. That rule
 costs resolution wherever the orientations of a filter have different ranges.
 """
 
