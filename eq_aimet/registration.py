@@ -18,6 +18,7 @@ from types import ModuleType
 import wrapt
 
 from eq_aimet.adapters.libraries import ADAPTERS
+from eq_aimet.adapters.lie_learn_stand_in import offer_stand_in
 
 __all__ = ["connect"]
 
@@ -29,6 +30,7 @@ def connect() -> None:
 
     No other package is imported here. Calling this again changes nothing.
     """
+    offer_stand_in()
     _connect_once("aimet_torch", _QUANTIZED_MODULES)
     for package, adapter in ADAPTERS.items():
         _connect_once(package, adapter)

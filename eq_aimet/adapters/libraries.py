@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["ADAPTERS", "is_field_type", "is_typed_tensor", "library_of", "loaded_libraries", "package_of"]
 
 # For each library the package that adapts it; importing this package mends the library.
-ADAPTERS = {"e2cnn": "eq_aimet.adapters.e2cnn"}
+ADAPTERS = {"e2cnn": "eq_aimet.adapters.e2cnn", "escnn": "eq_aimet.adapters.escnn"}
 
 
 def package_of(value: object) -> str | None:

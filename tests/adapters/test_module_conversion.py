@@ -13,8 +13,7 @@ from module_catalogue import CASES, NO_LAYERS, Case, Network, field_type, random
 from eq_aimet import export_model, layer_blocks
 from eq_aimet.adapters.conversion import to_plain_module
 from eq_aimet.adapters.e2cnn import enn
-from eq_aimet.adapters.e2cnn.composites import COMPOSITES
-from eq_aimet.adapters.e2cnn.modules import CONVERTERS, TRACED_THROUGH
+from eq_aimet.adapters.e2cnn.modules import COMPOSITES, CONVERTERS, TRACED_THROUGH
 from eq_aimet.errors import ExportError
 from eq_aimet.symmetry import is_symmetric
 

@@ -10,7 +10,7 @@ from e2cnn.nn import FieldType, R2Conv
 from eq_aimet.adapters.e2cnn.construction import fast_constructor
 from eq_aimet.adapters.e2cnn.grouped import GroupedR2Conv
 from eq_aimet.adapters.e2cnn.initialization import generalized_he_init
-from eq_aimet.adapters.e2cnn.layers import convolution
+from eq_aimet.adapters.twins.layers import convolution
 from eq_aimet.errors import InvalidArgumentError
 
 __all__ = ["ChannelwiseR2Conv", "build_convolution"]

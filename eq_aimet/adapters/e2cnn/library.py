@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from e2cnn.nn import EquivariantModule, FieldType, GeometricTensor
 
-from eq_aimet.adapters.e2cnn.composites import COMPOSITES
 from eq_aimet.adapters.e2cnn.groups import group_elements, move_image
-from eq_aimet.adapters.e2cnn.modules import CONVERTERS, TRACED_THROUGH
+from eq_aimet.adapters.e2cnn.modules import COMPOSITES, CONVERTERS, TRACED_THROUGH
 from eq_aimet.adapters.e2cnn.symbols import accept_symbols
 from eq_aimet.adapters.library import Library
 
