@@ -72,7 +72,8 @@ def encoding_groups(encodings: tuple[int, ...], labels: torch.Tensor) -> torch.T
         smallest = smallest.scatter_reduce(0, flat, groups[places], "amin", include_self=False)
         joined = groups.scatter_reduce(0, places, smallest[flat], "amin")
         if torch.equal(joined, groups):
-            return torch.unique(groups, return_inverse=True)[1].reshape(encodings)
+            numbers: torch.Tensor = torch.unique(groups, return_inverse=True)[1]
+            return numbers.reshape(encodings)
         groups = joined
 
 

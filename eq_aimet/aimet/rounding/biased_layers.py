@@ -73,9 +73,10 @@ def biased_layers(sim: QuantizationSimModel) -> tuple[list[BiasedLayer], list[tu
     """
     layers: list[BiasedLayer] = []
     left_out: list[tuple[str, str]] = []
-    for name, module in sim.model.named_modules():
-        if not isinstance(module, BaseQuantizationMixin) or not is_layer(module):
+    for name, layer in sim.model.named_modules():
+        if not isinstance(layer, BaseQuantizationMixin) or not is_layer(layer):
             continue
+        module: Any = layer
         quantizers = dict(module.param_quantizers.items())
         if quantizers.get("weight") is None:
             left_out.append((name, "its weight is not quantized"))

@@ -5,9 +5,15 @@ from __future__ import annotations
 import torch
 
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry.orbits import layer_asymmetry
 
-__all__ = ["check_still_tied"]
+__all__ = ["check_still_tied", "has_ties"]
+
+
+def has_ties(model: torch.nn.Module) -> bool:
+    """Return whether the group ties weights of a layer of `model`."""
+    return any((blocks := layer_blocks(module)) is not None and blocks.actions for module in model.modules())
 
 
 def check_still_tied(argument: str, model: torch.nn.Module) -> None:
