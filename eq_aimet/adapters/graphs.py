@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from eq_aimet.adapters.refusals import shared_in_place
 from eq_aimet.plain.operations import Add, Concat, Multiply, Subtract
 
-__all__ = ["TracedGraph", "in_place_to_plain", "is_batch_size", "operations_to_modules"]
+__all__ = ["TracedGraph", "in_place_to_plain", "operations_to_modules"]
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,6 @@ _UNARY: dict[Any, tuple[str, type[torch.nn.Module]]] = {
     **dict.fromkeys((F.tanh, torch.tanh, "tanh"), ("tanh", torch.nn.Tanh)),
 }
 _JOINS = (torch.cat, torch.concat, torch.concatenate)
-
-
-def is_batch_size(node: fx.Node, examples: dict[fx.Node, Any]) -> bool:
-    """Return whether the number that `node` stands for is computed from the first dimension of a tensor."""
-    source = node.args[0] if node.args else None
-    if node.target is operator.getitem and isinstance(source, fx.Node):
-        shape, place = examples[source], node.args[1]
-        if isinstance(shape, torch.Size):
-            return bool(place == 0 or place == -len(shape))
-    if node.op == "call_method" and node.target == "size":
-        return bool(node.args[1:] and node.args[1] in (0, -examples[node.args[0]].dim()))  # type: ignore[index]
-    sources = [source for source in node.all_input_nodes if not isinstance(examples[source], torch.Tensor)]
-    return any(is_batch_size(source, examples) for source in sources)
 
 
 def in_place_to_plain(traced: TracedGraph) -> None:
