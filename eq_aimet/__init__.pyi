@@ -25,6 +25,7 @@ from .errors import (
     ForwardError,
     InvalidArgumentError,
     MissingPackageError,
+    PluginError,
 )
 from .export import export_model
 from .hookspecs import hookimpl
@@ -81,6 +82,7 @@ __all__ = [
     "ForwardError",
     "DataError",
     "MissingPackageError",
+    "PluginError",
 ]
 
 __version__: str

@@ -1,8 +1,8 @@
 """Symbolic values: what `forward` works on while it is traced.
 
-A symbolic tensor records each operation. It answers questions about its form (shape, dtype, device) as a
-real tensor does, with plain Python values, so that Python code takes the branch that it takes without tracing.
-Only numbers that depend on the batch size are symbolic themselves, for the plain model takes every batch size.
+A symbolic tensor records each operation. It answers questions about its shape, dtype and device with plain
+Python values, as a real tensor does, so that Python code takes the branch that it takes without tracing. Only
+numbers that depend on the batch size are symbolic, because the plain model takes every batch size.
 """
 
 from __future__ import annotations

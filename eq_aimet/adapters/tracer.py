@@ -74,7 +74,6 @@ class Tracer(fx.Tracer):
 
     def __init__(self, inputs: BoundInputs, convert: ModuleConverter) -> None:
         super().__init__()
-        self.proxy_buffer_attributes = True
         self.inputs = inputs
         self.convert = convert
         self.known = Examples()
@@ -82,6 +81,10 @@ class Tracer(fx.Tracer):
         self.scopes: dict[fx.Node, str] = {}
         self.in_place: set[fx.Node] = set()
         self.is_paused = False
+        # The paths of parameters and buffers, and the symbols of those that `forward` has asked for. Tensors
+        # are known by their identity: libraries define the hash of a module by its contents.
+        self.tensor_paths: dict[int, str] = {}
+        self.attribute_symbols: dict[str, Any] = {}
 
     @property
     def examples(self) -> dict[fx.Node, Any]:
@@ -94,6 +97,7 @@ class Tracer(fx.Tracer):
         self, root_fn: Any, is_module: bool, concrete_args: Any = None
     ) -> tuple[Any, list[Any]]:
         """Return a call of the model, and its arguments: a symbol for each dummy input."""
+        self._learn_paths(self.root, "")
         grown = one_more(without_types(self.inputs.values))
         symbols = {
             name: self._input_symbol(name, value, grown[name]) for name, value in self.inputs.values.items()
@@ -115,9 +119,26 @@ class Tracer(fx.Tracer):
             return a.node
         if is_typed_tensor(a):
             return self.create_arg(a.tensor)
+        if isinstance(a, torch.Tensor):
+            return self.create_node("get_attr", self._path_of_tensor(a), (), {})
         if type(a) is Shape:
             a = tuple(a)
+        if type(a) is type(torch.FloatTensor):
+            a = a.dtype
         return super().create_arg(a.item() if isinstance(a, np.generic) else a)
+
+    def _learn_paths(self, module: torch.nn.Module, prefix: str) -> None:
+        for named in (module.named_parameters(prefix), module.named_buffers(prefix)):
+            for path, tensor in named:
+                self.tensor_paths.setdefault(id(tensor), path)
+
+    def _path_of_tensor(self, tensor: torch.Tensor) -> str:
+        """Return the path of a parameter or buffer; another tensor becomes a constant of the model."""
+        if id(tensor) not in self.tensor_paths:
+            path = self.get_fresh_qualname("_tensor_constant")
+            setattr(self.root, path, tensor)
+            self.tensor_paths[id(tensor)] = path
+        return self.tensor_paths[id(tensor)]
 
     def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         """Record a node; a parameter, buffer or constant gets its value at once."""
@@ -250,8 +271,10 @@ class Tracer(fx.Tracer):
         path = self.get_fresh_qualname(type(module).__name__.lower())
         self.root.add_module(path, module)
         assert self.submodule_paths is not None
-        for name, part in module.named_modules(prefix=path):
-            self.submodule_paths.setdefault(part, name)
+        with self._paused():
+            self._learn_paths(module, path)
+            for name, part in module.named_modules(prefix=path):
+                self.submodule_paths.setdefault(part, name)
         return path
 
     def _record_module(self, module: torch.nn.Module, path: str, *args: Any, **kwargs: Any) -> Any:
@@ -345,7 +368,12 @@ class Tracer(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Return a symbol for a parameter or buffer, and any other attribute as it is."""
-        return attr_val if self.is_paused else super().getattr(attr, attr_val, parameter_proxy_cache)
+        path = None if self.is_paused else self.tensor_paths.get(id(attr_val))
+        if path is None:
+            return attr_val
+        if path not in self.attribute_symbols:
+            self.attribute_symbols[path] = self.create_proxy("get_attr", path, (), {})
+        return self.attribute_symbols[path]
 
     def proxy(self, node: fx.Node) -> Any:
         """Return what `forward` gets for a node."""
