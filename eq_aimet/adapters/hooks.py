@@ -78,8 +78,9 @@ def without_reparametrization(module: torch.nn.Module) -> torch.nn.Module:
         remove = remove_weight_norm if isinstance(hook, WeightNorm) else remove_spectral_norm
         remove(twin, hook.name)
     if parametrize.is_parametrized(twin):
-        for name in list(twin.parametrizations):  # type: ignore[arg-type]
-            parametrize.remove_parametrizations(twin, name, leave_parametrized=True)
+        with torch.enable_grad():  # else torch makes the weight a buffer
+            for name in list(twin.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(twin, name, leave_parametrized=True)
     return twin
 
 

@@ -6,7 +6,6 @@ module computes what the module does.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from eq_aimet.adapters.inputs import with_types_of, without_types
 from eq_aimet.adapters.libraries import is_typed_tensor, library_of
 from eq_aimet.errors import ExportError
 from eq_aimet.symmetry.calling import tensors_in
+from eq_aimet.symmetry.copying import copy_module
 
 __all__ = ["check_own_export", "own_export"]
 
@@ -41,7 +41,7 @@ def own_export(module: Any, path: str, error: Exception) -> torch.nn.Module | No
     if library.owns(owner):
         return None
     try:
-        exported = copy.deepcopy(module).export()
+        exported = _in_eval_mode(module).export()
     except Exception as failure:
         raise _unusable(module, path, f"fails ({type(failure).__name__}: {failure})", error) from failure
     containers = (torch.nn.ModuleDict, torch.nn.ModuleList)
@@ -64,7 +64,7 @@ def check_own_export(
         for tensor, arg in zip(tensors, args, strict=True)
     ]
     with torch.no_grad():
-        expected = tensors_in(without_types(copy.deepcopy(module).eval()(*inputs)))
+        expected = tensors_in(without_types(_in_eval_mode(module)(*inputs)))
         actual = tensors_in(exported(*tensors))
     for got, wanted in zip(actual, expected, strict=True):
         scale = float(wanted.abs().max()) if wanted.numel() else 0.0
@@ -73,6 +73,11 @@ def check_own_export(
                 f"`model.{path}`: `{type(module).__name__}.export()` returned a module that computes "
                 "something else than the module itself. Correct it, or remove it if `forward` can be traced."
             )
+
+
+def _in_eval_mode(module: Any) -> Any:
+    """Return a copy in eval mode; the change of the mode expands its filters anew."""
+    return copy_module(module).train().eval()
 
 
 def _unusable(module: torch.nn.Module, path: str, reason: str, error: Exception) -> ExportError:

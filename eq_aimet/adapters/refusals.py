@@ -14,6 +14,7 @@ from eq_aimet.adapters.inputs import BoundInputs, without_types
 from eq_aimet.adapters.libraries import ADAPTERS
 from eq_aimet.errors import ExportError, InvalidArgumentError
 from eq_aimet.symmetry.calling import tensors_in
+from eq_aimet.symmetry.copying import copy_module
 
 __all__ = [
     "data_dependent",
@@ -26,6 +27,7 @@ __all__ = [
     "script_module",
     "shared_in_place",
     "tracing_error",
+    "unregistered",
     "wrong_type",
 ]
 
@@ -77,6 +79,15 @@ def script_module(path: str) -> ExportError:
     return ExportError(
         f"`model.{path}` is a module of TorchScript, which can't be traced. Export the Python module that "
         "`torch.jit.script` or `torch.jit.trace` was called with."
+    )
+
+
+def unregistered(module: torch.nn.Module) -> ExportError:
+    """Return the error for a module in training mode that `model.eval()` does not reach."""
+    return ExportError(
+        f"The model can't be traced: {_here()} calls a {type(module).__name__} that is no submodule of the "
+        "model and is in training mode. `model.eval()` does not reach it: keep it in an attribute or a "
+        "`torch.nn.ModuleList` of the model."
     )
 
 
@@ -133,7 +144,7 @@ def tracing_error(error: Exception, model: torch.nn.Module, inputs: BoundInputs)
 def _failure_without_tracing(model: torch.nn.Module, inputs: BoundInputs) -> Exception | None:
     """Return the exception that a copy of the model raises on the inputs, or `None`."""
     try:
-        twin = copy.deepcopy(model).eval()
+        twin = copy_module(model).eval()
         args, kwargs = copy.deepcopy(inputs.arguments(inputs.values))
     except Exception:  # noqa: BLE001 - then nothing is known
         return None

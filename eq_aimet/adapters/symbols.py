@@ -7,6 +7,7 @@ numbers that depend on the batch size are symbolic, because the plain model take
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -75,7 +76,7 @@ class TensorSymbol(fx.Proxy):
         return int(length)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter([self[position] for position in range(len(self))])
+        return iter([operator.getitem(self, place) for place in range(len(self))])
 
     def __contains__(self, value: Any) -> bool:
         return bool(self.tracer.constant(self, "looks for a value in a tensor").__contains__(value))
@@ -105,7 +106,7 @@ class TensorSymbol(fx.Proxy):
 
 
 class Shape(tuple):
-    """A shape with sizes that depend on the batch size."""
+    """The shape of a symbolic tensor: plain numbers, and symbols for sizes that depend on the batch size."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -113,19 +114,17 @@ class Shape(tuple):
 
     def __getitem__(self, place: Any) -> Any:
         found = tuple.__getitem__(self, place)
-        return shape(found) if type(found) is tuple else found
+        return Shape(found) if isinstance(place, slice) else found
+
+    def __add__(self, other: Any) -> Any:
+        return Shape((*self, *other))
+
+    def __radd__(self, other: Any) -> Any:
+        return Shape((*other, *self))
 
     def numel(self) -> Any:
         """Return the product of the sizes."""
-        product: Any = 1
-        for size in self:
-            product = product * size
-        return product
-
-
-def shape(sizes: tuple[Any, ...]) -> Any:
-    """Return a `torch.Size` of plain numbers, or a `Shape` if a size is symbolic."""
-    return Shape(sizes) if any(isinstance(size, fx.Proxy) for size in sizes) else torch.Size(sizes)
+        return math.prod(self)
 
 
 class NumberSymbol(fx.Proxy):
@@ -148,7 +147,7 @@ class NumberSymbol(fx.Proxy):
         raise fixed_batch_size("turns the batch size into a fixed number")
 
     __int__ = __float__ = __index__ = __trunc__ = __round__ = __floor__ = __ceil__ = __hash__ = _refuse
-    __format__ = __str__ = __iter__ = __len__ = __contains__ = __divmod__ = __rdivmod__ = _refuse  # type: ignore[assignment]
+    __format__ = __str__ = __iter__ = __len__ = __contains__ = __divmod__ = __rdivmod__ = _refuse
     __deepcopy__ = lambda self, memo: self  # noqa: E731
 
     def __bool__(self) -> NoReturn:

@@ -30,11 +30,12 @@ from eq_aimet.adapters.refusals import (
     fixed_batch_size,
     own_forward,
     script_module,
+    unregistered,
     wrong_type,
 )
-from eq_aimet.adapters.symbols import NumberSymbol, Shape, TensorSymbol, shape
+from eq_aimet.adapters.symbols import NumberSymbol, Shape, TensorSymbol
 from eq_aimet.adapters.wrappers import unwrapped
-from eq_aimet.errors import ExportError
+from eq_aimet.errors import ExportError, PluginError
 from eq_aimet.symmetry.calling import map_tensors, tensors_in
 
 __all__ = ["ModuleConverter", "Tracer", "wrap_in_type"]
@@ -74,6 +75,8 @@ class Tracer(fx.Tracer):
 
     def __init__(self, inputs: BoundInputs, convert: ModuleConverter) -> None:
         super().__init__()
+        # Functions of `math` would be recorded otherwise, and fix the batch size when the model is exported.
+        self._autowrap_search, self._autowrap_function_ids = [], set()
         self.inputs = inputs
         self.convert = convert
         self.known = Examples()
@@ -209,19 +212,18 @@ class Tracer(fx.Tracer):
         }
         if isinstance(first, dict):
             return type(first)(parts)
-        return type(first)(*parts.values()) if hasattr(first, "_fields") else type(first)(parts.values())
+        values = tuple(parts.values())
+        return type(first)(*values) if hasattr(first, "_fields") else type(first)(values)
 
     def shape_of(self, tensor: TensorSymbol) -> Any:
         """Return the shape of a symbolic tensor: plain numbers, and symbols that depend on the batch size."""
         first, second = (value.shape for value in self.known.both(tensor.node))
         same_rank = len(first) == len(second)
-        return shape(
-            tuple(
-                size
-                if same_rank and size == second[place]
-                else self._recorded("call_method", "size", (tensor, place))
-                for place, size in enumerate(first)
-            )
+        return Shape(
+            size
+            if same_rank and size == second[place]
+            else self._recorded("call_method", "size", (tensor, place))
+            for place, size in enumerate(first)
         )
 
     def _recorded(self, kind: str, target: Any, args: tuple[Any, ...]) -> NumberSymbol:
@@ -268,6 +270,8 @@ class Tracer(fx.Tracer):
             return self.path_of_module(module)
         except NameError:
             pass
+        if any(part.training and _depends_on_mode(part) for part in module.modules()):
+            raise unregistered(module)
         path = self.get_fresh_qualname(type(module).__name__.lower())
         self.root.add_module(path, module)
         assert self.submodule_paths is not None
@@ -307,13 +311,15 @@ class Tracer(fx.Tracer):
             try:
                 return module._call_impl(*args, **kwargs)  # with its hooks, and without compiled code
             except Exception as error:
-                exported = own_export(module, path, error)
+                with self._paused():
+                    exported = own_export(module, path, error)
                 if exported is None:
                     raise
             self._take_back(mark)
         self.plain_modules[path] = self._placed(exported)
         result = self._record_module(module, path, *args, **kwargs)
-        check_own_export(module, path, exported, args, self.known)
+        with self._paused():
+            check_own_export(module, path, exported, args, self.known)
         return result
 
     def _mark(self) -> tuple[fx.Node | None, set[str]]:
@@ -351,11 +357,11 @@ class Tracer(fx.Tracer):
                 is_copied = twin is None and library is None and self.is_leaf_module(module, path)
                 if is_copied:
                     twin = without_reparametrization(module)
-        except ExportError as error:
-            raise ExportError(f"`model.{path}`: {error}") from error
+        except (ExportError, PluginError) as error:
+            raise type(error)(f"`model.{path}`: {error}") from error
         if is_copied:
             if getattr(twin, "inplace", False):
-                twin.inplace = False  # type: ignore[union-attr, assignment]
+                twin.inplace = False  # type: ignore[union-attr]
             return twin
         return None if twin is None else self._placed(twin)
 
@@ -412,6 +418,11 @@ def _check_types(module: torch.nn.Module, args: tuple[Any, ...], path: str) -> N
             raise wrong_type(module, path, "a plain tensor", expected)
         if argument.type != expected:
             raise wrong_type(module, path, f"a field of type {argument.type}", expected)
+
+
+def _depends_on_mode(module: torch.nn.Module) -> bool:
+    name = type(module).__name__
+    return "BatchNorm" in name or "Dropout" in name or "InstanceNorm" in name
 
 
 def _name(node: fx.Node) -> str:
