@@ -224,7 +224,7 @@ def figures(
     import torch
 
     from eq_aimet import equivariance_error
-    from eq_aimet.deploy.onnx.measuring import signal_to_noise
+    from eq_aimet.deploy.measuring import signal_to_noise
     from eq_aimet.experiments.pictures import measure_stability
     from eq_aimet.experiments.training import measure_accuracy
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from eq_aimet.adapters.graphs import changes_in_place
 from eq_aimet.symmetry.calling import map_tensors, tensors_in
 
 __all__ = ["Examples", "one_more"]
@@ -39,6 +40,7 @@ class Examples:
         self.first: dict[fx.Node, Any] = {}
         self._second: dict[fx.Node, Any] = {}
         self.variable: set[fx.Node] = set()
+        self._unchanged: dict[fx.Node, torch.Tensor] = {}
 
     def add(self, node: fx.Node, first: Any, second: Any, *, is_input: bool = False) -> None:
         """Store the results of a node on both batches."""
@@ -48,12 +50,25 @@ class Examples:
 
     def compute(self, node: fx.Node, operation: Callable[..., Any]) -> None:
         """Compute and store the results of a node, which calls `operation` on its arguments."""
+        if changes_in_place(node):
+            self._keep_constants(node)
         first = self._call(node, operation, self.first)
         try:
             second = self._call(node, operation, self._second)
         except Exception:  # noqa: BLE001 - `forward` holds this batch size itself, as the source does
             second = first
         self.add(node, first, second)
+
+    def _keep_constants(self, node: fx.Node) -> None:
+        """Keep the value that constants have before `node` changes them in place."""
+        storage = _storage(self.first.get(node.args[0]))  # type: ignore[arg-type]
+        for other, value in self.first.items():
+            if storage and other not in self.variable and _storage(value) == storage:
+                self._unchanged.setdefault(other, value.clone())
+
+    def undo_changes(self) -> None:
+        """Give constants the values that they had before operations in place changed them."""
+        self.first.update(self._unchanged)
 
     def _call(self, node: fx.Node, operation: Callable[..., Any], values: dict[fx.Node, Any]) -> Any:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
@@ -68,3 +83,7 @@ class Examples:
     def both(self, node: fx.Node) -> tuple[Any, Any]:
         """Return the results of a node on both batches."""
         return self.first[node], self._second[node]
+
+
+def _storage(value: Any) -> int:
+    return value.untyped_storage().data_ptr() if isinstance(value, torch.Tensor) else 0

@@ -54,7 +54,7 @@ def follow_precision(
         elif result.dtype == precision and (is_cast or not sources):
             attributes["_precision"] = torch.zeros((), dtype=precision, device=result.device)
             with graph.inserting_after(node):
-                reference = graph.get_attr("_precision")
+                reference = graph.create_node("get_attr", "_precision")
             with graph.inserting_after(reference):
                 follower = graph.call_method("type_as", (node, reference))
             examples[reference], examples[follower] = attributes["_precision"], result

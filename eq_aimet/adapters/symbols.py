@@ -10,15 +10,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import fx
 
+from eq_aimet.adapters.libraries import is_typed_tensor
 from eq_aimet.adapters.refusals import fixed_batch_size
-
-if TYPE_CHECKING:
-    from eq_aimet.adapters.tracer import Tracer
 
 __all__ = ["NumberSymbol", "Shape", "TensorSymbol"]
 
@@ -29,7 +27,7 @@ _TENSOR_PROPERTIES = ("T", "mT", "H", "mH", "real", "imag")
 class TensorSymbol(fx.Proxy):
     """A symbolic tensor that knows its result on the dummy input."""
 
-    tracer: Tracer
+    tracer: Any  # the `Tracer` that made the symbol
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -54,6 +52,11 @@ class TensorSymbol(fx.Proxy):
     def _change(self, operation: Callable[..., Any], other: Any) -> Any:
         """Record a change in place, which torch.fx would record as a new value."""
         return self.tracer.create_proxy("call_function", operation, (self, other), {})
+
+    def __mul__(self, other: Any) -> Any:
+        if is_typed_tensor(other):
+            return NotImplemented  # a factor on the left of a field: the field multiplies itself
+        return self.tracer.create_proxy("call_function", operator.mul, (self, other), {})
 
     def __iadd__(self, other: Any) -> Any:
         return self._change(operator.iadd, other)
@@ -133,7 +136,7 @@ class NumberSymbol(fx.Proxy):
     Arithmetic on it is recorded. Whatever would fix the batch size of the plain model is refused.
     """
 
-    tracer: Tracer
+    tracer: Any  # the `Tracer` that made the symbol
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:

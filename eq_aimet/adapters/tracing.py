@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from eq_aimet.adapters.constants import fold_constants
-from eq_aimet.adapters.graphs import TracedGraph, in_place_to_plain, operations_to_modules
+from eq_aimet.adapters.functions import operations_to_modules
+from eq_aimet.adapters.graphs import TracedGraph, in_place_to_plain
 from eq_aimet.adapters.inputs import BoundInputs
 from eq_aimet.adapters.libraries import library_of
 from eq_aimet.adapters.precision_casts import follow_precision
@@ -53,17 +53,17 @@ def trace_plain_model(
         raise tracing_error(error, model, inputs) from error
     traced = TracedGraph(graph, tracer.examples, tracer.scopes, tracer.in_place)
     in_place_to_plain(traced)
+    tracer.known.undo_changes()
     _drop_unused(graph)
-    attributes.update(fold_constants(graph, attributes))
     attributes.update(follow_precision(graph, tracer.examples, _precision(model)))
-    operations = operations_to_modules(traced, taken=set(tracer.plain_modules))
+    operations_to_modules(traced, attributes, tracer.plain_modules)
     _drop_unused(graph)
     # A copy does not remember this tracer, which unpickling the model would otherwise ask for.
     plain_graph = fx.Graph()
     plain_graph.output(plain_graph.graph_copy(graph, {}))
     plain_graph.lint()
     used = {str(node.target) for node in plain_graph.nodes if node.op == "get_attr"}
-    modules = {**tracer.plain_modules, **operations, **{name: attributes[name] for name in used}}
+    modules = {**tracer.plain_modules, **{name: attributes[name] for name in used}}
     return fx.GraphModule(modules, plain_graph, type(model).__name__).eval()
 
 

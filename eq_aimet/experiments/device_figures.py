@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eq_aimet.deploy.onnx.verification_report import VerificationReport
+    from eq_aimet.deploy.verification_report import VerificationReport
 
 __all__ = ["DeviceFigures"]
 

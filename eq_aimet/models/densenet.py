@@ -7,8 +7,8 @@ import torch
 from eq_aimet.models.arguments import check_input, check_positive
 from eq_aimet.models.conventional_layers import convolve, initialize
 from eq_aimet.models.dense_architecture import DenseBlockPlan, plan_dense_architecture
+from eq_aimet.plain import Concat, Mask
 from eq_aimet.plain.circular_mask import circular_mask
-from eq_aimet.plain.operations import Concat, Mask
 
 __all__ = ["DenseBlock", "DenseNet"]
 

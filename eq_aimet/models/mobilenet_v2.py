@@ -7,8 +7,8 @@ import torch
 from eq_aimet.models.architecture import BlockPlan, plan_architecture
 from eq_aimet.models.arguments import check_input, check_positive
 from eq_aimet.models.conventional_layers import convolve, initialize
+from eq_aimet.plain import Mask
 from eq_aimet.plain.circular_mask import circular_mask
-from eq_aimet.plain.operations import Mask
 
 __all__ = ["InvertedResidual", "MobileNetV2"]
 

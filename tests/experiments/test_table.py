@@ -4,7 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
-from eq_aimet.deploy.onnx.verification_report import ElementCheck, Fidelity, Latency, VerificationReport
+from eq_aimet.deploy.verification_report import ElementCheck, Fidelity, Latency, VerificationReport
 from eq_aimet.experiments import (
     DeviceFigures,
     TableRow,
