@@ -27,7 +27,7 @@ from eq_aimet.adapters.graphs import (
 )
 from eq_aimet.adapters.libraries import is_field_type, is_typed_tensor, library_of, loaded_libraries
 from eq_aimet.adapters.refusals import data_dependent, fixed_batch_size, tracing_error, wrong_type
-from eq_aimet.errors import ExportError, InvalidArgumentError
+from eq_aimet.errors import EqAimetError, ExportError
 
 __all__ = ["trace_plain_model"]
 
@@ -56,7 +56,7 @@ def trace_plain_model(
     with _eval_flags(model), _symbols_in_typed_tensors(), _without_new_attributes(root), torch.no_grad():
         try:
             graph = tracer.trace(root)
-        except (ExportError, InvalidArgumentError):
+        except EqAimetError:
             raise
         except Exception as error:
             raise tracing_error(error, tracer.inputs) from error
