@@ -13,6 +13,7 @@ __all__ = [
     "EqualizationError",
     "AsymmetryError",
     "EquivarianceError",
+    "ForwardError",
     "DataError",
     "MissingPackageError",
 ]
@@ -56,6 +57,13 @@ class AsymmetryError(EqAimetError):
 
 class EquivarianceError(EqAimetError, AssertionError):
     """A model is not equivariant within the tolerance that was asked for."""
+
+
+class ForwardError(EqAimetError):
+    """The model's own code failed, or gave an output that can't be used, when eq_aimet called the model.
+
+    The error of the model's code is the `__cause__`.
+    """
 
 
 class DataError(EqAimetError):

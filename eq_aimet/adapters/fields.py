@@ -40,11 +40,17 @@ def describe_layer(in_type: Any, out_type: Any, *, kernel_size: int = 1) -> Laye
         kernel_size: k of its k×k kernel; for k = 1 the grid turns onto itself under every element.
     """
     actions = []
-    for element, turns, flip in exact_elements(in_type.gspace, kernel_size > 1):
+    elements = exact_elements(in_type.gspace, kernel_size > 1)
+    for element, turns, flip in elements:
         permutations = [_permutation(field_type, element) for field_type in (in_type, out_type)]
         if permutations[0] is not None and permutations[1] is not None:
             actions.append(Action(permutations[0], permutations[1], turns, flip))
-    return LayerBlocks(field_sizes(in_type), field_sizes(out_type), tuple(actions))
+    return LayerBlocks(
+        field_sizes(in_type),
+        field_sizes(out_type),
+        tuple(actions),
+        has_all_actions=len(actions) == len(elements),
+    )
 
 
 def tag_with_types(
@@ -69,7 +75,10 @@ def tag_with_types(
             in_type.gspace.name,
             ", ".join(str(action) for action in blocks.actions if action not in actions),
         )
-    tag_blocks(layer, blocks.blocks_in, blocks.blocks_out, actions=actions)
+    has_all = blocks.has_all_actions and len(actions) == len(blocks.actions)
+    # An empty sequence of actions says that only the identity is exact, `None` that the actions are unknown.
+    known = actions if actions or has_all else None
+    tag_blocks(layer, blocks.blocks_in, blocks.blocks_out, actions=known)
     remove_rounding(layer)
     return layer
 

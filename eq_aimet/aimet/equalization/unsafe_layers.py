@@ -28,7 +28,7 @@ def unsafe_layers(model: torch.nn.Module, search: Any) -> dict[torch.nn.Module, 
     holders = Counter(
         id(parameter) for module in model.modules() for parameter in module._parameters.values()
     )
-    reasons = {}
+    reasons: dict[torch.nn.Module, str] = {}
     for name, layer in model.named_modules():
         if not is_layer(layer):
             continue
