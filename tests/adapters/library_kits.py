@@ -38,6 +38,9 @@ class Kit:
     def __str__(self) -> str:
         return self.name
 
+    def __deepcopy__(self, memo: Any) -> Kit:
+        return self  # networks hold their kit
+
     @cached_property
     def c4(self) -> Any:
         return self.rotations(4)
@@ -80,19 +83,21 @@ class Kit:
         """Return the type of `count` regular fields."""
         return self.field_type(space, *count * ["regular"])
 
-    def element(self, space: Any, turns: int, of: int, flip: bool = False) -> Any:
-        """Return the element that turns the plane by 360° · `turns` / `of`, behind a flip if wanted."""
-        group = space.fibergroup
-        is_dihedral = hasattr(group, "rotation_order")
-        order = group.rotation_order if is_dihedral else group.order()
-        steps = turns * order // of % order
-        value = (int(flip), steps) if is_dihedral else steps
-        return group.element(value) if self.name == "escnn" else value
+    def is_dihedral(self, space: Any) -> bool:
+        """Return whether the group of a space is D_N."""
+        return type(space.fibergroup).__name__ == "DihedralGroup"
+
+    def element(self, space: Any, angle: float) -> Any:
+        """Return the element of C_N or D_N that turns the plane by `angle` degrees."""
+        order = self.rotation_order(space)
+        steps = round(angle * order / 360) % order
+        value = (0, steps) if self.is_dihedral(space) else steps
+        return space.fibergroup.element(value) if self.name == "escnn" else value
 
     def rotation_order(self, space: Any) -> int:
         """Return N of C_N or D_N."""
         group = space.fibergroup
-        return int(getattr(group, "rotation_order", group.order()))
+        return int(group.rotation_order if self.is_dihedral(space) else group.order())
 
 
 E2CNN = Kit(
