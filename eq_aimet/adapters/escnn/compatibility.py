@@ -63,7 +63,7 @@ def _lacks_hash() -> bool:
 
 
 def _hash_by_name() -> None:
-    GSpace0D.__hash__ = _hash_space  # type: ignore[method-assign]
+    GSpace0D.__hash__ = _hash_space
 
 
 def _hash_space(space: GSpace0D) -> int:

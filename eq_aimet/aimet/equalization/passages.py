@@ -16,10 +16,27 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from eq_aimet.plain import Add, GroupMaxPool, Mask
-from eq_aimet.plain.field_modules import ConcatenatedActivation, VectorField
-from eq_aimet.plain.norm_modules import BlockNorm, NormActivation, NormMaxPool
-from eq_aimet.plain.operations import Multiply, SelectChannels, Subtract
+from eq_aimet.plain import (
+    Add,
+    BlockNorm,
+    ConcatenatedActivation,
+    GroupMaxPool,
+    Largest,
+    Mask,
+    Mean,
+    Multiply,
+    NormActivation,
+    NormMaxPool,
+    QuantizationPoint,
+    Scale,
+    SelectChannels,
+    Smallest,
+    Subtract,
+    Sum,
+    UnevenAveragePool,
+    UnevenMaxPool,
+    VectorField,
+)
 from eq_aimet.plugins import layer_blocks
 
 __all__ = ["Ids", "Threshold", "Variables", "pass_through"]
@@ -206,6 +223,13 @@ def _mean(variables: Variables, operation: Any, ids: Ids) -> Ids | str | None:
     return _UNCLEAR.format(operation.type) if len(ids) in before[2:] else ids
 
 
+def _reduction(variables: Variables, operation: Any, ids: Ids) -> Ids | None:
+    """Pass a reduction over the pixels; one over the channels mixes them."""
+    module = operation.get_module()
+    rank = len(_shapes(operation)[0])
+    return None if rank == 0 or {dim % rank for dim in module.dims} & {0, 1} else ids
+
+
 _UNCLEAR = (
     "the operation {!r} may be over channels or pixels, which are as many; "
     "`torch.nn.AdaptiveAvgPool2d` would be clear"
@@ -233,6 +257,10 @@ _COMMUTING = (
     torch.nn.Upsample,
     torch.nn.ZeroPad2d,
     Mask,
+    Scale,
+    QuantizationPoint,
+    UnevenAveragePool,
+    UnevenMaxPool,
 )
 
 _PASSAGES: dict[Any, Callable[..., Ids | str | None]] = {
@@ -253,6 +281,7 @@ _PASSAGES: dict[Any, Callable[..., Ids | str | None]] = {
     SelectChannels: _alone(_selection),
     torch.nn.Flatten: _alone(_flattening),
     "mean": _alone(_mean),
+    **dict.fromkeys((Mean, Sum, Largest, Smallest), _alone(_reduction)),
 }
 
 # What AIMET calls operations that are no modules.
