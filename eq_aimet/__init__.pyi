@@ -28,6 +28,7 @@ from .errors import (
     ForwardError,
     InvalidArgumentError,
     MissingPackageError,
+    PluginError,
 )
 from .export import export_model
 from .hookspecs import hookimpl
@@ -86,6 +87,7 @@ __all__ = [
     "ForwardError",
     "DataError",
     "MissingPackageError",
+    "PluginError",
 ]
 
 __version__: str
