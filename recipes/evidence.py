@@ -5,7 +5,7 @@
 
 DATA holds `nuclei_in_pcam_layout/`, patches of stained tissue in PCam's layout, and `mnist.npz`, MNIST as one
 numpy archive. The recipe trains and measures each network once, and keeps weights and figures under
-`results/evidence/`. `--only tissue` and `--only digits` do one part, so that two processes can share.
+`results/evidence/`. `--only tissue` and `--only digits` do one part, so that two processes can work.
 On two cores everything takes some hours. On a GPU add `--device cuda --width 1`.
 
 With fewer images the recipe trains more epochs, up to 48. So the networks of one data set see the same number

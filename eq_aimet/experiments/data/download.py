@@ -48,8 +48,8 @@ def download_pcam(
     """Fetch PatchCamelyon's six gzipped files, 8.0 GB, check each, and return their folder.
 
     Existing files are checked, and correct ones are not fetched again. An interrupted download resumes where
-    it stopped. Damaged files are named and fetched again. A file is called `<name>.partial` until it is complete
-    and its checksum is right. An unpacked file, without `.gz`, is kept as it is.
+    it stopped. Damaged files are named and fetched again. A file is called `<name>.partial` until it is
+    complete and its checksum is right. An unpacked file, without `.gz`, is kept as it is.
 
     `PCamDataset` unpacks the files at first use, another 9 GB in the cache folder.
 

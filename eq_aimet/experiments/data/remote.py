@@ -55,8 +55,8 @@ def fetch_files(
     """Make the folder hold all files, each whole and with the right checksum.
 
     A complete and correct file is not fetched again; a damaged file is named and fetched again. A file is
-    called `<name>.partial` until it is complete and checked. An interrupted download resumes where it stopped,
-    if the server can send a part of a file.
+    called `<name>.partial` until it is complete and checked. An interrupted download resumes where it
+    stopped, if the server can send a part of a file.
 
     Args:
         files: What to fetch.
