@@ -1,19 +1,21 @@
 """AIMET's own cross-layer equalization made aware of rotation blocks, by patches that can be taken back.
 
 While the hooks are installed, AIMET calls into this package in this sequence. AIMET's functions stand on the
-left; the functions on the right are in `interception.py`.
+left; the functions on the right are in `fold_interception.py` and `scaling_interception.py`.
 
     equalize_model(model, …)
-     ├─ fold_all_batch_norms
-     │   ├─ BatchNormFold._fold_given_batch_norms ───── folding_norms: keeps biases tied, notes β and γ
+     ├─ fold_all_batch_norms ────────────────────────── folding_all_norms: one forward pass looks at the model
+     │   ├─ BatchNormFold._fold_given_batch_norms ───── folding_norms: drops wrong folds, keeps biases tied
      │   └─ BatchNormFold.convert_batchnorm_parameters ─ converting_norm: notes β and γ of a norm that stays
      └─ equalize_bn_folded_model
          ├─ CrossLayerScaling.scale_model ───────────── scaling_model: begins and ends a run
-         │   ├─ GraphSearchUtils.__init__ ───────────── searching: looks at the layers, outputs and runs
-         │   ├─ GraphSearchUtils.convert_layer_group_to_cls_sets ─ converting: pairs block-wise layers, too
-         │   └─ CrossLayerScaling.scale_cls_sets ────── scaling_sets: drops unsafe sets, scales regions
-         │       └─ PythonClsImpl ───────────────────── BlockClsImpl: one scale per block
-         └─ HighBiasFold.bias_fold ──────────────────── folding_bias: block by block, where it is exact
+         │   ├─ GraphSearchUtils.__init__ ───────────── searching: needs no graph of AIMET's
+         │   ├─ ….find_layer_groups_to_scale ────────── finding_layers: convolutions in a row
+         │   ├─ ….convert_layer_group_to_cls_sets ───── converting: pairs block-wise layers, too
+         │   ├─ CrossLayerScaling.scale_cls_sets ────── scaling_sets: asks plugins, scales regions first
+         │   │   └─ PythonClsImpl ───────────────────── scaling_one_set: one scale per block
+         │   └─ ….is_relu_activation_present_in_cls_sets ─ finding_relus
+         └─ HighBiasFold.bias_fold ──────────────────── folding_bias: checks the function, then block by block
              └─ PythonHbfImpl.bias_fold ─────────────── folding_pair: shifts the noted statistics
 
 Models without blocks take AIMET's own path, to the last bit. The hooks of a `with` block hold in its own
@@ -25,14 +27,52 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
+
+from aimet_torch import cross_layer_equalization as cle
+from aimet_torch.batch_norm_fold import BatchNormFold
 
 from eq_aimet.aimet.equalization.active_run import AIMET_LOCK, Settings, innermost, installed
+from eq_aimet.aimet.equalization.fold_interception import (
+    converting_norm,
+    folding_all_norms,
+    folding_bias,
+    folding_norms,
+    folding_pair,
+)
 from eq_aimet.aimet.equalization.high_bias_fold import check_mode
-from eq_aimet.aimet.equalization.interception import changes_of_aimet
 from eq_aimet.aimet.equalization.recorder import Recorder
+from eq_aimet.aimet.equalization.scaling_interception import (
+    converting,
+    finding_layers,
+    finding_relus,
+    scaling_model,
+    scaling_one_set,
+    scaling_sets,
+    searching,
+)
 from eq_aimet.aimet.patching import patch_all
 
 __all__ = ["EquivariantHooks", "equivariant_hooks"]
+
+
+def _changes_of_aimet() -> list[tuple[Any, str, Any]]:
+    """Return the changes that make AIMET block-aware: owner, name and new value of each attribute."""
+    patched: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
+        (cle, "PythonClsImpl", scaling_one_set),
+        (cle.GraphSearchUtils, "convert_layer_group_to_cls_sets", converting),
+        (cle, "fold_all_batch_norms", folding_all_norms),
+        (cle.GraphSearchUtils, "__init__", searching),
+        (cle.GraphSearchUtils, "find_layer_groups_to_scale", finding_layers),
+        (cle.GraphSearchUtils, "is_relu_activation_present_in_cls_sets", finding_relus),
+        (cle.CrossLayerScaling, "scale_model", scaling_model),
+        (cle.CrossLayerScaling, "scale_cls_sets", scaling_sets),
+        (cle.HighBiasFold, "bias_fold", folding_bias),
+        (cle.PythonHbfImpl, "bias_fold", folding_pair),
+        (BatchNormFold, "_fold_given_batch_norms", folding_norms),
+        (BatchNormFold, "convert_batchnorm_parameters", converting_norm),
+    )
+    return [(owner, name, replace(getattr(owner, name))) for owner, name, replace in patched]
 
 
 class _Installation:
@@ -45,7 +85,7 @@ class _Installation:
     def enter(self) -> None:
         with AIMET_LOCK:
             if self._users == 0:
-                self._undo = patch_all(changes_of_aimet())
+                self._undo = patch_all(_changes_of_aimet())
             self._users += 1
 
     def leave(self) -> None:

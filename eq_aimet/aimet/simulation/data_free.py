@@ -85,7 +85,7 @@ def calibrate_without_data(
     lowest, highest = _check_input_range(input_range)
     statistics = _find_statistics(sim.model)
     with remove_all_quantizers(sim.model):
-        check_input(sim.model, None, dummy_input)
+        check_input(sim.model, dummy_input)
     outputs = _Outputs(sim.model, statistics, limit)
     device = next(sim.model.parameters()).device
     snapshot = Snapshot(sim.model)
