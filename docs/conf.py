@@ -1,10 +1,10 @@
 """Sphinx configuration: MyST pages, the furo theme, the API out of the docstrings."""
 
-from importlib.metadata import version as installed_version
+import eq_aimet
 
 project = "eq_aimet"
 author = "the eq_aimet authors"
-release = version = installed_version("eq_aimet")
+release = version = eq_aimet.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}

@@ -1,4 +1,4 @@
-"""Equivariant networks through AIMET: export, block-wise equalization and INT8 simulation.
+"""Quantize rotation-equivariant networks with AIMET so that they stay equivariant in INT8.
 
 The public names, which are listed in `__init__.pyi`, load what they need at first use, so that importing the
 package is fast.
@@ -6,10 +6,10 @@ package is fast.
 
 import lazy_loader
 
-from eq_aimet.registration import register_with_aimet
+from eq_aimet.registration import connect
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-register_with_aimet()
+connect()

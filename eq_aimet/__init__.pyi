@@ -1,17 +1,39 @@
 from .aimet.equalization.cross_layer_equalization import equalize_equivariant
-from .aimet.equalization.hooks import equivariant_hooks
+from .aimet.equalization.hooks import EquivariantHooks, equivariant_hooks
+from .aimet.equalization.report import (
+    ClsSetRecord,
+    EqualizationReport,
+    LayerRecord,
+    NormRecord,
+    RegionRecord,
+)
 from .aimet.onnx.export import export_onnx
 from .aimet.onnx.verification import verify_onnx
 from .aimet.simulation.data_free import calibrate_without_data
-from .aimet.simulation.portable_weights import make_portable
-from .aimet.simulation.tied_encodings import tie_encodings
-from .deploy.onnx.verification_report import assert_bit_exact
-from .errors import EqAimetError
+from .aimet.simulation.data_free_report import CalibrationReport
+from .aimet.simulation.portable_weights import PortableReport, make_portable
+from .aimet.simulation.tied_encodings import TyingReport, tie_encodings
+from .deploy.onnx.export_report import OnnxReport
+from .deploy.onnx.verification_report import VerificationReport, assert_bit_exact
+from .errors import (
+    AsymmetryError,
+    DataError,
+    EqAimetError,
+    EqualizationError,
+    EquivarianceError,
+    ExportError,
+    ForwardError,
+    InvalidArgumentError,
+    MissingPackageError,
+)
 from .export import export_model
 from .hookspecs import hookimpl
 from .plugins import layer_blocks, plugin_manager
-from .symmetry.blocks import tag_blocks
+from .symmetry.actions import Action, regular_actions
+from .symmetry.blocks import LayerBlocks, TagHandle, tag_blocks
+from .symmetry.elements import Element
 from .symmetry.equivariance import assert_equivariant, equivariance_error
+from .symmetry.equivariance_report import EquivarianceReport
 from .symmetry.orbits import asymmetry, is_symmetric, symmetrize
 
 __all__ = [
@@ -26,6 +48,7 @@ __all__ = [
     "assert_bit_exact",
     "tag_blocks",
     "layer_blocks",
+    "regular_actions",
     "symmetrize",
     "is_symmetric",
     "asymmetry",
@@ -33,7 +56,31 @@ __all__ = [
     "assert_equivariant",
     "hookimpl",
     "plugin_manager",
+    "Action",
+    "Element",
+    "LayerBlocks",
+    "TagHandle",
+    "EquivariantHooks",
+    "EqualizationReport",
+    "LayerRecord",
+    "ClsSetRecord",
+    "RegionRecord",
+    "NormRecord",
+    "CalibrationReport",
+    "TyingReport",
+    "PortableReport",
+    "OnnxReport",
+    "VerificationReport",
+    "EquivarianceReport",
     "EqAimetError",
+    "InvalidArgumentError",
+    "ExportError",
+    "EqualizationError",
+    "AsymmetryError",
+    "EquivarianceError",
+    "ForwardError",
+    "DataError",
+    "MissingPackageError",
 ]
 
 __version__: str

@@ -13,7 +13,9 @@ __all__ = [
     "EqualizationError",
     "AsymmetryError",
     "EquivarianceError",
+    "ForwardError",
     "DataError",
+    "MissingPackageError",
 ]
 
 
@@ -57,5 +59,16 @@ class EquivarianceError(EqAimetError, AssertionError):
     """A model is not equivariant within the tolerance that was asked for."""
 
 
+class ForwardError(EqAimetError):
+    """The model's own code failed, or gave an output that can't be used, when eq_aimet called the model.
+
+    The error of the model's code is the `__cause__`.
+    """
+
+
 class DataError(EqAimetError):
     """A data file is missing, damaged, or not what its name says."""
+
+
+class MissingPackageError(EqAimetError, ImportError):
+    """A package that a function needs is not installed, does not work here, or is too old."""

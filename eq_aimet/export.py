@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from eq_aimet.adapters.tracing import trace_plain_model
+from eq_aimet.adapters.typed_inputs import wrap_inputs
 from eq_aimet.errors import ExportError, InvalidArgumentError
 from eq_aimet.plugins import plugin_manager
 from eq_aimet.symmetry.orbits import remove_rounding
@@ -55,9 +57,7 @@ def export_model(model: torch.nn.Module, dummy_input: Any) -> torch.nn.Module:
     for value in inputs:
         _check_input(model, value)
     _check_number(model, inputs)
-    from eq_aimet.adapters.e2cnn.tracing import trace_plain_model
-
-    plain = trace_plain_model(model, _typed(model, inputs), _plain_module)
+    plain = trace_plain_model(model, wrap_inputs(model, inputs), _plain_module)
     remove_rounding(plain)  # of layers that a plugin or the user tagged; the adapters' own are exact by now
     return plain
 
@@ -101,7 +101,7 @@ def _check_model(model: torch.nn.Module) -> None:
 
 
 def _check_input(model: torch.nn.Module, value: Any) -> None:
-    tensor = getattr(value, "tensor", value)  # of an e2cnn GeometricTensor
+    tensor = getattr(value, "tensor", value)  # of a typed tensor
     if not isinstance(tensor, torch.Tensor):
         raise InvalidArgumentError(
             "dummy_input",
@@ -139,26 +139,3 @@ def _check_number(model: torch.nn.Module, inputs: Sequence[Any]) -> None:
             expected=f"those of the model's `forward({parameters})` ({error})",
             remedy="Give a tuple with one tensor for each input, in this order.",
         ) from error
-
-
-def _typed(model: torch.nn.Module, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    """Wrap the tensors for a model that is an e2cnn module itself and takes typed ones."""
-    in_type = getattr(model, "in_type", None)
-    if type(model).__module__.partition(".")[0] != "e2cnn" or in_type is None:
-        return tuple(inputs)
-    from eq_aimet.adapters.e2cnn import enn
-
-    types = in_type if isinstance(in_type, (tuple, list)) else (in_type,)
-    typed = []
-    for value, field_type in zip(inputs, types, strict=True):
-        if isinstance(value, torch.Tensor):
-            if value.dim() < 2 or value.shape[1] != field_type.size:
-                raise InvalidArgumentError(
-                    "dummy_input",
-                    received=f"shape {tuple(value.shape)}",
-                    expected=f"{field_type.size} channels, for the type {field_type}",
-                    remedy="Give one batch, (batch, channels, height, width), as the model takes it.",
-                )
-            value = enn.GeometricTensor(value, field_type)
-        typed.append(value)
-    return tuple(typed)

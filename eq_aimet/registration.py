@@ -1,75 +1,54 @@
-"""Tells AIMET about our plain modules as soon as both packages are imported, in either order.
+"""Connects eq_aimet with AIMET and with the libraries as soon as both are imported, in either order.
 
 AIMET refuses module classes that nobody has registered. An exported model holds such modules, and it may
 reach AIMET without any call into `eq_aimet.aimet`: right after `export_model`, or out of a file that
 `torch.load` reads. Reading the file imports this package, so its import is the one place that always runs.
+
+The libraries need mends on current torch and numpy. A script that imports a library and eq_aimet gets the
+mended library, although it calls nothing.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-__all__ = ["register_with_aimet"]
+import wrapt
 
-_AIMET = "aimet_torch"
+from eq_aimet.adapters.libraries import ADAPTERS
+from eq_aimet.adapters.lie_learn_stand_in import offer_stand_in
+
+__all__ = ["connect"]
+
 _QUANTIZED_MODULES = "eq_aimet.aimet.simulation.quantized_modules"
 
 
-def register_with_aimet() -> None:
-    """Register the quantized twins of our modules now if AIMET is imported, else right after it is.
+def connect() -> None:
+    """Import our side of AIMET and of each library now if that package is imported, else right after it is.
 
-    AIMET itself is never imported here. Calling this again changes nothing.
+    No other package is imported here. Calling this again changes nothing.
     """
-    if _AIMET in sys.modules:
-        _register()
-    elif not any(isinstance(finder, _AimetFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AimetFinder())
+    offer_stand_in()
+    _connect_once("aimet_torch", _QUANTIZED_MODULES)
+    for package, adapter in ADAPTERS.items():
+        _connect_once(package, adapter)
 
 
-class _AimetFinder(MetaPathFinder):
-    """Finds AIMET as the other finders do, and has the registration run once its import is complete."""
+@cache
+def _connect_once(package: str, ours: str) -> None:
+    """Import the module `ours` right after `package`."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname != _AIMET:
-            return None
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(fullname, path, target)
-            if spec is not None:
-                self._run_after(spec)
-                return spec
-        return None
-
-    def _run_after(self, spec: ModuleSpec) -> None:
-        loader = spec.loader
-        execute = getattr(loader, "exec_module", None)
-        if loader is None or execute is None:
-            return
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            if self in sys.meta_path:
-                sys.meta_path.remove(self)
-                _register()
-
-        loader.exec_module = exec_module  # type: ignore[method-assign]
-
-
-def _register() -> None:
-    try:
-        import_module(_QUANTIZED_MODULES)
-    except ImportError as error:
-        # AIMET's import must not fail because of us: most of its users' models don't need these modules.
-        warnings.warn(
-            f"eq_aimet could not register its modules with AIMET ({error}); QuantizationSimModel will "
-            "refuse models out of `export_model` that add, mask or pool over groups.",
-            ImportWarning,
-            stacklevel=2,
-        )
+    @wrapt.when_imported(package)
+    def import_ours(_: ModuleType) -> None:
+        try:
+            import_module(ours)
+        except ImportError as error:
+            # The import of the other package must not fail because of us: its users may not need us.
+            warnings.warn(
+                f"eq_aimet could not connect itself with {package} ({error}); models out of `export_model`, "
+                f"or the modules of {package}, may fail.",
+                ImportWarning,
+                stacklevel=2,
+            )

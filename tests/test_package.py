@@ -1,16 +1,18 @@
 """The package as a whole: what importing it loads, its public names, its layers, its version."""
 
+import importlib
+import pkgutil
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import eq_aimet
+from eq_aimet import errors
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("e2cnn", "escnn", "aimet_torch", "lightning", "matplotlib", "torchmetrics", "sklearn")
@@ -113,8 +115,39 @@ def test_public_name_resolves_and_is_documented(name):
     value = getattr(eq_aimet, name)
     assert value.__doc__
     assert name in dir(eq_aimet)
+    assert f"eq_aimet.{name}" in documented_names()
+
+
+def documented_names() -> list[str]:
+    """Return the names that docs/api.md takes the docstrings of."""
     reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    assert re.search(rf"^\.\. (auto\w+|data):: eq_aimet\.{name}$", reference, re.MULTILINE)
+    return re.findall(r"^\.\. (?:auto\w+|data):: (eq_aimet\.[\w.]+)$", reference, re.MULTILINE)
+
+
+def test_the_reference_names_nothing_twice_and_nothing_that_is_gone():
+    names = documented_names()
+    assert len(names) == len(set(names))
+    for name in names:
+        try:
+            pkgutil.resolve_name(name)
+        except AttributeError:
+            package, _, attribute = name.rpartition(".")
+            assert getattr(importlib.import_module(package), attribute) is not None
+
+
+@pytest.mark.parametrize("package", ["eq_aimet.models"])
+def test_names_of_a_documented_package_are_in_the_reference(package):
+    names = importlib.import_module(package).__all__
+    documented = {name.rpartition(".")[2] for name in documented_names()}
+    assert [name for name in names if name not in documented] == []
+
+
+ERRORS = [name for name, value in vars(errors).items() if isinstance(value, type)]
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_error_is_public_and_has_the_one_base(name):
+    assert issubclass(getattr(eq_aimet, name), eq_aimet.EqAimetError)
 
 
 def test_hook_specifications_are_documented():
@@ -131,9 +164,11 @@ def test_unknown_name_is_an_attribute_error():
         eq_aimet.no_such_name  # noqa: B018
 
 
-def test_version_is_that_of_the_installed_package():
-    assert eq_aimet.__version__ == version("eq_aimet")
-    assert f'version = "{eq_aimet.__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+def test_the_changelog_starts_with_this_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)
+    assert next(name for name in versions if name != "Unreleased") == eq_aimet.__version__
+    assert f"version: {eq_aimet.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 # --- layers -----------------------------------------------------------------------------------------------

@@ -1,24 +1,20 @@
-"""The built-in support of e2cnn as a plugin; it imports e2cnn only when a model uses it."""
+"""The built-in support of the libraries as a plugin; a library is imported only when a model uses it."""
 
 from __future__ import annotations
 
 import torch
 
+from eq_aimet.adapters.libraries import package_of
 from eq_aimet.hookspecs import hookimpl
 
-__all__ = ["eq_aimet_export_module", "is_equivariant_module"]
-
-
-def is_equivariant_module(module: torch.nn.Module) -> bool:
-    """Return whether a class of `module` comes from e2cnn or escnn, without importing either."""
-    return any(cls.__module__.partition(".")[0] in ("e2cnn", "escnn") for cls in type(module).__mro__)
+__all__ = ["eq_aimet_export_module"]
 
 
 @hookimpl(trylast=True)
 def eq_aimet_export_module(module: torch.nn.Module) -> torch.nn.Module | None:
-    """Return the plain twin of an e2cnn module, or `None` for what is no e2cnn module or is traced into."""
-    if not is_equivariant_module(module):
+    """Return the plain twin of an equivariant module, or `None` for other modules and those traced into."""
+    if package_of(module) is None:
         return None
-    from eq_aimet.adapters.e2cnn.modules import to_plain_module
+    from eq_aimet.adapters.conversion import to_plain_module
 
     return to_plain_module(module)

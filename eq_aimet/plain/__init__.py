@@ -1,5 +1,6 @@
 """The few plain modules that exported models are made of beside torch's own. Needs torch alone."""
 
+from eq_aimet.plain.block_products import BlockProducts
 from eq_aimet.plain.circular_mask import circular_mask
 from eq_aimet.plain.field_modules import (
     ConcatenatedActivation,
@@ -25,6 +26,7 @@ __all__ = [
     "Gate",
     "GatedChannels",
     "BlockNorm",
+    "BlockProducts",
     "NormActivation",
     "NormMaxPool",
     "circular_mask",

@@ -2,7 +2,9 @@
 
 from eq_aimet.symmetry.actions import Action, regular_actions
 from eq_aimet.symmetry.blocks import LayerBlocks, TagHandle, is_blockwise_depthwise, stored_blocks, tag_blocks
-from eq_aimet.symmetry.equivariance import EquivarianceReport, assert_equivariant, equivariance_error
+from eq_aimet.symmetry.elements import Element, exact_elements
+from eq_aimet.symmetry.equivariance import assert_equivariant, equivariance_error
+from eq_aimet.symmetry.equivariance_report import EquivarianceReport, OutputChange
 from eq_aimet.symmetry.layers import channel_counts, is_convolution, is_layer, is_transposed
 from eq_aimet.symmetry.orbits import asymmetry, is_symmetric, orbit_index, symmetrize, weight_orbits
 from eq_aimet.symmetry.scaling import (
@@ -40,4 +42,7 @@ __all__ = [
     "equivariance_error",
     "assert_equivariant",
     "EquivarianceReport",
+    "OutputChange",
+    "Element",
+    "exact_elements",
 ]

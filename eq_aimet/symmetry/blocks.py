@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -23,12 +23,15 @@ class LayerBlocks:
     Attributes:
         blocks_in: Sizes of the blocks of the input channels, in channel order; they add up to the channels.
         blocks_out: The same for the output channels.
-        actions: Generators of the elements that map weights onto weights; empty where nothing is known.
+        actions: Generators of the elements that map weights onto weights.
+        has_all_actions: Whether `actions` generate all exact elements of the layer. If so and `actions` is
+            empty, only the identity is exact. If not, `actions` may lack elements, or all are unknown.
     """
 
     blocks_in: tuple[int, ...]
     blocks_out: tuple[int, ...]
     actions: tuple[Action, ...] = ()
+    has_all_actions: bool = field(default=False, compare=False)
 
     def __repr__(self) -> str:
         return (
@@ -77,7 +80,7 @@ def tag_blocks(
     blocks_in: int | Sequence[int],
     blocks_out: int | Sequence[int] | None = None,
     *,
-    actions: Sequence[Action] = (),
+    actions: Sequence[Action] | None = None,
 ) -> TagHandle:
     """Put rotation blocks on `layer`, in place, for a model that does not come from e2cnn.
 
@@ -85,7 +88,8 @@ def tag_blocks(
         layer: A convolution, linear layer or batch norm.
         blocks_in: Sizes of the blocks of the input channels in channel order, or one size for all.
         blocks_out: The same for the output channels; `blocks_in` if left out.
-        actions: What the exact group elements do to the layer, see `regular_actions`.
+        actions: Generators of what the exact group elements do to the layer, see `regular_actions`. An empty
+            sequence says that only the identity is exact. If left out, the actions are unknown.
 
     Returns:
         A handle whose `remove()` undoes the tag.
@@ -115,7 +119,8 @@ def tag_blocks(
     blocks = LayerBlocks(
         _sizes("blocks_in", blocks_in, counts[0]),
         _sizes("blocks_out", blocks_in if blocks_out is None else blocks_out, counts[1]),
-        tuple(actions),
+        () if actions is None else tuple(actions),
+        has_all_actions=actions is not None,
     )
     for action in blocks.actions:
         _check_action(action, counts)

@@ -50,15 +50,18 @@ class Element:
         cosine, sine = math.cos(radians), math.sin(radians)
         # Row by row the (x, y) of the source for an output (x, y), with y pointing down.
         inverse = images.new_tensor([[cosine, -sine, 0.0], [sine, cosine, 0.0]])
-        grid = F.affine_grid(inverse.expand(len(images), 2, 3), list(images.shape), align_corners=False)
-        return F.grid_sample(mirrored, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        planes = mirrored.reshape(1, -1, *images.shape[-2:])  # [1, all planes, H, H]
+        grid = F.affine_grid(inverse[None], list(planes.shape), align_corners=False)
+        turned = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return turned.reshape(images.shape)
 
 
 def exact_elements(model: torch.nn.Module) -> tuple[Element, ...]:
     """Return the quarter turns and reflections that every tagged layer of `model` is symmetric under.
 
-    Layers with a 1×1 kernel and layers without actions say nothing about space. If no layer says anything,
-    the result is the three quarter turns.
+    The identity is left out. So the result is empty if one layer is symmetric under the identity alone, as a
+    3×3 convolution between fields of C3 or C5 is. Layers with a 1×1 kernel and layers whose actions are
+    unknown say nothing about space. If no layer says anything, the result is the three quarter turns.
 
     Example:
         >>> [str(element) for element in exact_elements(torch.nn.Conv2d(1, 1, 3))]
@@ -67,7 +70,7 @@ def exact_elements(model: torch.nn.Module) -> tuple[Element, ...]:
     shared: set[tuple[int, bool]] | None = None
     for layer in model.modules():
         blocks = stored_blocks(layer)
-        if blocks is None or not blocks.actions or set(getattr(layer, "kernel_size", (1,))) == {1}:
+        if blocks is None or not (blocks.actions or blocks.has_all_actions) or _is_pointwise(layer):
             continue
         elements = _generate({(action.turns % 4, action.flip) for action in blocks.actions})
         shared = elements if shared is None else shared & elements
@@ -75,6 +78,10 @@ def exact_elements(model: torch.nn.Module) -> tuple[Element, ...]:
         shared = _generate({(1, False)})
     ordered = sorted(shared - {(0, False)}, key=lambda element: (element[1], element[0]))
     return tuple(Element(90.0 * turns, flip) for turns, flip in ordered)
+
+
+def _is_pointwise(layer: torch.nn.Module) -> bool:
+    return set(getattr(layer, "kernel_size", (1,))) == {1}
 
 
 def _generate(generators: set[tuple[int, bool]]) -> set[tuple[int, bool]]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from itertools import groupby
+from typing import TypeAlias, TypeGuard
 
 import torch
 
-__all__ = ["channel_counts", "describe_blocks", "is_convolution", "is_layer", "is_transposed"]
+__all__ = ["Convolution", "channel_counts", "describe_blocks", "is_convolution", "is_layer", "is_transposed"]
 
+Convolution: TypeAlias = (
+    torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.ConvTranspose1d | torch.nn.ConvTranspose2d
+)
 _CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d)
 _TRANSPOSED = (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d)
 
@@ -17,12 +21,12 @@ def describe_blocks(blocks: tuple[int, ...]) -> str:
     return " + ".join(f"{len(list(run))}×{size}" for size, run in groupby(blocks)) or "none"
 
 
-def is_convolution(module: torch.nn.Module) -> bool:
-    """Return whether `module` is a convolution that cross-layer equalization knows."""
+def is_convolution(module: torch.nn.Module) -> TypeGuard[Convolution]:
+    """Return whether `module` is a convolution of one or two dimensions, the transposed ones included."""
     return isinstance(module, _CONVOLUTIONS)
 
 
-def is_layer(module: torch.nn.Module) -> bool:
+def is_layer(module: torch.nn.Module) -> TypeGuard[Convolution | torch.nn.Linear]:
     """Return whether `module` is a layer whose channels can be scaled: a convolution or a linear layer."""
     return isinstance(module, (*_CONVOLUTIONS, torch.nn.Linear))
 

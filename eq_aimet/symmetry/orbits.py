@@ -60,7 +60,8 @@ def _orbit_index(shape: tuple[int, ...], blocks: LayerBlocks, groups: int, trans
             labels[image] = torch.minimum(labels[image], smallest)
         if torch.equal(labels, before):
             break
-    return torch.unique(labels, return_inverse=True)[1].reshape(shape)
+    numbers: torch.Tensor = torch.unique(labels, return_inverse=True)[1]
+    return numbers.reshape(shape)
 
 
 def _image(positions: torch.Tensor, action: Action, groups: int, transposed: bool) -> torch.Tensor:

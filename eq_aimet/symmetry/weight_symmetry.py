@@ -29,10 +29,7 @@ def has_action(layer: torch.nn.Module, action: Action, tolerance: float = ROUNDI
     """
     if not is_convolution(layer):
         return True
-    weight, groups = layer.weight, layer.groups
-    assert isinstance(weight, torch.Tensor)
-    assert isinstance(groups, int)
-    weight = weight.detach()
+    weight, groups = layer.weight.detach(), layer.groups
     first, second = action.permutation_out, action.permutation_in
     if is_transposed(layer):
         first, second = second, first

@@ -15,8 +15,9 @@ from e2cnn.kernels import utils as kernel_utils
 from e2cnn.nn.modules.batchnormalization import gnorm
 from e2cnn.nn.modules.r2_conv import basisexpansion_blocks, basisexpansion_singleblock
 
-from eq_aimet.adapters.e2cnn import compatibility, enn, gspaces, precision
-from eq_aimet.adapters.e2cnn.rebinding import Namespace
+from eq_aimet.adapters import precision
+from eq_aimet.adapters.e2cnn import compatibility, enn, gspaces
+from eq_aimet.adapters.rebinding import Namespace
 
 # Runs in a process of its own, where e2cnn is as it was installed until the adapter is imported.
 PROBES = """
@@ -244,7 +245,7 @@ def test_modules_answer_in_the_precision_of_their_input(dtype, monkeypatch):
 
 
 def test_no_class_is_left_in_single_precision():
-    assert precision.single_precision_classes() == []
+    assert precision.single_precision_classes(enn) == []
 
 
 def test_a_class_that_reads_its_inputs_dtype_is_not_touched(monkeypatch):
@@ -258,4 +259,4 @@ def test_a_class_that_reads_its_inputs_dtype_is_not_touched(monkeypatch):
 
     monkeypatch.setattr(enn, "Healthy", Healthy, raising=False)
     monkeypatch.setattr(enn, "Single", Single, raising=False)
-    assert precision.single_precision_classes() == [Single]
+    assert precision.single_precision_classes(enn) == [Single]

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from eq_aimet.adapters.conversion import to_plain_module
 from eq_aimet.adapters.e2cnn import enn, gspaces
-from eq_aimet.adapters.e2cnn.fields import describe_layer, exact_elements, field_sizes
-from eq_aimet.adapters.e2cnn.modules import to_plain_module
+from eq_aimet.adapters.fields import describe_layer, exact_elements, field_sizes
 from eq_aimet.symmetry import is_symmetric, orbit_index
 from eq_aimet.symmetry.blocks import LayerBlocks, stored_blocks
 

@@ -11,8 +11,9 @@ import torch
 from module_catalogue import CASES, NO_LAYERS, Case, Network, field_type, randomise, regular
 
 from eq_aimet import export_model, layer_blocks
+from eq_aimet.adapters.conversion import to_plain_module
 from eq_aimet.adapters.e2cnn import enn
-from eq_aimet.adapters.e2cnn.modules import CONVERTERS, TRACED_THROUGH, to_plain_module
+from eq_aimet.adapters.e2cnn.modules import COMPOSITES, CONVERTERS, TRACED_THROUGH
 from eq_aimet.errors import ExportError
 from eq_aimet.symmetry import is_symmetric
 
@@ -97,7 +98,9 @@ def test_export_leaves_the_source_as_it_was(case: Case, training: bool):
 def test_every_public_class_is_named():
     public = {name for name in enn.__all__ if name not in NO_LAYERS}
     assert public == {case.cls for case in CASES}
-    known = {cls for cls in {*CONVERTERS, *TRACED_THROUGH} if cls.__module__.startswith("e2cnn.")}
+    known = {
+        cls for cls in {*CONVERTERS, *TRACED_THROUGH, *COMPOSITES} if cls.__module__.startswith("e2cnn.")
+    }
     assert {getattr(enn, name) for name in public} == known
     assert all(inspect.isclass(getattr(enn, name)) for name in public)
 

@@ -109,24 +109,10 @@ def test_the_copy_is_in_eval_mode(images):
     assert equivariance_error(noisy, images).worst < 1e-12
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_model_runs_in_the_chosen_dtype(dtype, images):
-    class Strict(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if x.dtype != dtype:
-                raise TypeError(f"wants {dtype}")
-            return x.mean((1, 2, 3))
-
-    assert equivariance_error(Strict(), images, dtype=dtype).worst < 1e-4
-    other = torch.float64 if dtype == torch.float32 else torch.float32
-    with pytest.raises(InvalidArgumentError, match=f"wants {dtype}"):
-        equivariance_error(Strict(), images, dtype=other)
-
-
 def test_feature_maps_turn_with_the_element(images):
     assert equivariance_error(torch.nn.AvgPool2d(3), images).worst < 1e-12
     crop = torch.nn.ZeroPad2d((0, -1, 0, 0))
-    with pytest.raises(InvalidArgumentError, match="output shapes"):
+    with pytest.raises(InvalidArgumentError, match=r"`transform_output`: received output .output. of shape"):
         equivariance_error(crop, images)
 
 
@@ -139,20 +125,6 @@ def test_channels_of_an_output_turn_by_transform_output(images):
 
     assert equivariance_error(features, images).worst > 0.1
     assert_equivariant(features, images, transform_output=transform)
-
-
-def test_several_inputs_and_outputs(images):
-    class Both(torch.nn.Module):
-        def forward(self, x, y):
-            return {"sum": (x + y, [x.amax((-1, -2))]), "difference": x - y}
-
-    assert_equivariant(Both(), (images, images.flip(1)))
-
-    class OneIsFixed(torch.nn.Module):
-        def forward(self, x):
-            return x.amax((-1, -2)), x.flatten(1)
-
-    assert equivariance_error(OneIsFixed(), images).worst > 0.1
 
 
 def test_exact_elements_are_those_of_the_layers():
@@ -238,28 +210,28 @@ def test_the_report_reads_as_a_table_and_as_json(images):
 @pytest.mark.parametrize(
     ("x", "text"),
     [
-        (torch.ones(1, 3, 9, 9, dtype=torch.int64), "a tensor of torch.int64"),
+        (torch.ones(1, 3, 9, 9, dtype=torch.int64), "images of torch.int64"),
         (torch.ones(1, 3, 9, 8), r"shape \(1, 3, 9, 8\)"),
         (torch.ones(3, 9, 9), r"shape \(3, 9, 9\)"),
         (torch.ones(0, 3, 9, 9), r"shape \(0, 3, 9, 9\)"),
         (torch.full((1, 3, 9, 9), math.nan), "NaN"),
         ([[1.0]], "a list"),
         ((), "an empty tuple"),
+        ({}, "an empty dict"),
+        ((torch.ones(1, 3, 9, 9), None), "a NoneType"),
+        ((torch.ones(1, 3), torch.ones(2)), r"shape \(1, 3\), \(2,\)"),
     ],
 )
 def test_unfit_inputs_are_named(x, text):
-    with pytest.raises(InvalidArgumentError, match=f"`x`: received {text}.*expected a finite floating-point"):
+    with pytest.raises(
+        InvalidArgumentError, match=f"`inputs`: received {text}.*expected a finite floating-point"
+    ):
         equivariance_error(torch.nn.Flatten(), x)
 
 
 def test_unfit_models_are_named(images):
     with pytest.raises(InvalidArgumentError, match=r"`model`: received a function.*`sim\.model`"):
         equivariance_error(F.relu, images)
-    with pytest.raises(InvalidArgumentError, match=r"`x`: received \(2, 3, 9, 9\), on which") as caught:
-        equivariance_error(torch.nn.Conv2d(4, 1, 1), images)
-    assert isinstance(caught.value.__cause__, RuntimeError)
-    with pytest.raises(InvalidArgumentError, match="NaN"):
-        equivariance_error(Scaled(math.inf), images)
 
 
 @pytest.mark.parametrize("elements", [[], ["90"], "90", [math.nan], [None], 90])

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eq_aimet.adapters.conversion import to_plain_module
 from eq_aimet.adapters.e2cnn import enn, gspaces
-from eq_aimet.adapters.e2cnn.modules import to_plain_module
 from eq_aimet.errors import AsymmetryError, InvalidArgumentError
 from eq_aimet.symmetry import (
     Action,

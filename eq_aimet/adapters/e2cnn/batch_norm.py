@@ -22,11 +22,11 @@ class FieldBatchNorm(InnerBatchNorm):
         **options: what `InnerBatchNorm` takes besides it.
 
     >>> import torch
-    >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+    >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)
-    >>> regular = enn.FieldType(gspace, 2 * [gspace.regular_repr])
-    >>> x = enn.GeometricTensor(torch.randn(3, 8, 5, 5), regular)
-    >>> torch.equal(FieldBatchNorm(regular)(x).tensor, enn.InnerBatchNorm(regular)(x).tensor)
+    >>> regular = nn.FieldType(gspace, 2 * [gspace.regular_repr])
+    >>> x = nn.GeometricTensor(torch.randn(3, 8, 5, 5), regular)
+    >>> torch.equal(FieldBatchNorm(regular)(x).tensor, nn.InnerBatchNorm(regular)(x).tensor)
     True
     """
 
@@ -50,9 +50,9 @@ def build_batch_norm(in_type: FieldType, **options: Any) -> InnerBatchNorm:
         in_type: the field type, of representations that permit pointwise nonlinearities.
         **options: what `InnerBatchNorm` takes besides it.
 
-    >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+    >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)
-    >>> build_batch_norm(enn.FieldType(gspace, 2 * [gspace.regular_repr])).indices_4
+    >>> build_batch_norm(nn.FieldType(gspace, 2 * [gspace.regular_repr])).indices_4
     tensor([0, 8])
     """
     return FieldBatchNorm(in_type, **options)

@@ -24,10 +24,10 @@ def keep_weights_only(model: torch.nn.Module) -> None:
     Args:
         model: any module with `e2cnn.nn.R2Conv`s in it. Calling it twice is the same as once.
 
-    >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+    >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)
-    >>> regular = enn.FieldType(gspace, [gspace.regular_repr])
-    >>> conv = enn.R2Conv(regular, regular, kernel_size=3).eval()
+    >>> regular = nn.FieldType(gspace, [gspace.regular_repr])
+    >>> conv = nn.R2Conv(regular, regular, kernel_size=3).eval()
     >>> keep_weights_only(conv)
     >>> "filter" in conv.state_dict(), "weights" in conv.state_dict()
     (False, True)

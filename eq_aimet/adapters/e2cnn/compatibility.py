@@ -8,50 +8,36 @@ torch or numpy, and no number in float32.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from e2cnn import nn as enn
 from e2cnn.group.groups import o2group
 from e2cnn.kernels import irreps_basis
 from e2cnn.kernels import utils as kernel_utils
 from e2cnn.nn.modules.batchnormalization import gnorm
 from e2cnn.nn.modules.r2_conv import basisexpansion_blocks, basisexpansion_singleblock
 
-from eq_aimet.adapters.e2cnn.precision import follow_double, single_precision_classes
-from eq_aimet.adapters.e2cnn.rebinding import Namespace
+from eq_aimet.adapters.mending import Mend, apply_mends, lay_out_einsums, views_einsums
+from eq_aimet.adapters.precision import follow_double, single_precision_classes
+from eq_aimet.adapters.rebinding import Namespace
 
-__all__ = ["Mend", "MENDS", "apply"]
-
-logger = logging.getLogger(__name__)
-
-
-class Mend(NamedTuple):
-    """One fault of e2cnn: what breaks, a probe that says whether it does here, and the cure."""
-
-    name: str
-    is_needed: Callable[[], bool]
-    cure: Callable[[], None]
+__all__ = ["MENDS", "apply"]
 
 
 def apply(mends: tuple[Mend, ...] | None = None) -> tuple[str, ...]:
-    """Works in place on e2cnn's modules; returns the names of the mends that were needed.
+    """Mend e2cnn in place where it needs it, and return the names of the mends that were needed.
 
     Args:
-        mends: what to try, all of `MENDS` by default.
+        mends: The mends to try, all of `MENDS` by default.
 
-    >>> apply()  # importing the adapter has done it: nothing is left to mend
-    ()
+    Example:
+        >>> apply()  # importing the adapter has done it: nothing is left to mend
+        ()
     """
-    done = []
-    for mend in MENDS if mends is None else mends:
-        if mend.is_needed():
-            mend.cure()
-            done.append(mend.name)
-            logger.debug("mended e2cnn: %s", mend.name)
-    return tuple(done)
+    return apply_mends("e2cnn", MENDS if mends is None else mends)
 
 
 def _uses_uint8_masks() -> bool:
@@ -131,7 +117,11 @@ def _give_float() -> None:
 
 
 def _answers_in_single() -> bool:
-    return bool(single_precision_classes())
+    return bool(single_precision_classes(enn, basisexpansion_blocks.BlocksBasisExpansion))
+
+
+def _follow_double() -> None:
+    follow_double(enn, basisexpansion_blocks.BlocksBasisExpansion)
 
 
 def _leaves_indexing_open() -> bool:
@@ -153,28 +143,16 @@ def _meshgrid(tensors: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     return torch.meshgrid(tensors, indexing="ij")
 
 
-def _views_einsums() -> bool:
-    """Whether `GNormBatchNorm` takes a view of an einsum, which torch no longer lays out in order."""
-    code = gnorm.GNormBatchNorm.forward.__code__
-    moved = gnorm.torch.einsum("ds,bcsxy->bcdxy", (torch.eye(2), torch.zeros(2, 3, 2, 2, 2)))
-    return {"einsum", "view"} <= set(code.co_names) and not moved.is_contiguous()
-
-
-def _lay_out_einsums() -> None:
-    gnorm.torch = Namespace(gnorm.torch, einsum=_contiguous_einsum)
-
-
-def _contiguous_einsum(*arguments: Any) -> torch.Tensor:
-    """`torch.einsum` whose result lies in memory in the order of its dimensions."""
-    return torch.einsum(*arguments).contiguous()
-
-
 MENDS = (
     Mend("uint8 masks: 1×1 R2Conv from or to trivial fields", _uses_uint8_masks, _make_masks_boolean),
     Mend("ndarray.tostring: R2Conv of D_N, flips, SO(2) and O(2)", _calls_tostring, _hash_bytes_instead),
     Mend("np.array(copy=False): R2Conv of D4 and D8", _forbids_copies, _allow_copies),
     Mend("np.float: induced representations of O(2)", _lacks_float, _give_float),
-    Mend("float32 outputs of float64 fields", _answers_in_single, follow_double),
+    Mend("float32 outputs of float64 fields", _answers_in_single, _follow_double),
     Mend("meshgrid without indexing: mixed field types", _leaves_indexing_open, _say_indexing),
-    Mend("views of einsums: GNormBatchNorm of regular fields", _views_einsums, _lay_out_einsums),
+    Mend(
+        "views of einsums: GNormBatchNorm of regular fields",
+        partial(views_einsums, gnorm),
+        partial(lay_out_einsums, gnorm),
+    ),
 )

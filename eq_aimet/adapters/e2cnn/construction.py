@@ -10,7 +10,7 @@ from e2cnn.nn import FieldType
 from e2cnn.nn.modules.utils import indexes_from_labels
 
 from eq_aimet.adapters.e2cnn.expansion import LazyBlocksBasisExpansion
-from eq_aimet.adapters.e2cnn.rebinding import rebind
+from eq_aimet.adapters.rebinding import rebind
 
 __all__ = ["fast_constructor"]
 
@@ -22,8 +22,8 @@ def fast_constructor(module: type) -> Callable[..., None]:
     The function's code stays e2cnn's, and so does its module's namespace: whoever calls `R2Conv` itself
     gets plain e2cnn.
 
-    >>> from eq_aimet.adapters.e2cnn import enn
-    >>> fast_constructor(enn.R2Conv).__code__ is enn.R2Conv.__init__.__code__
+    >>> from e2cnn import nn
+    >>> fast_constructor(nn.R2Conv).__code__ is nn.R2Conv.__init__.__code__
     True
     """
     return rebind(

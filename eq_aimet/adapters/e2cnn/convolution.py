@@ -10,7 +10,7 @@ from e2cnn.nn import FieldType, R2Conv
 from eq_aimet.adapters.e2cnn.construction import fast_constructor
 from eq_aimet.adapters.e2cnn.grouped import GroupedR2Conv
 from eq_aimet.adapters.e2cnn.initialization import generalized_he_init
-from eq_aimet.adapters.e2cnn.layers import convolution
+from eq_aimet.adapters.twins.layers import convolution
 from eq_aimet.errors import InvalidArgumentError
 
 __all__ = ["ChannelwiseR2Conv", "build_convolution"]
@@ -32,11 +32,11 @@ def build_convolution(
         initialize: whether to draw the weights; they are zero otherwise.
         **options: `stride`, `padding`, `groups`, `bias` and whatever else `R2Conv` takes.
 
-    >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+    >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)
-    >>> regular = enn.FieldType(gspace, 2 * [gspace.regular_repr])
+    >>> regular = nn.FieldType(gspace, 2 * [gspace.regular_repr])
     >>> conv = build_convolution(regular, regular, 3, padding=1, bias=False)
-    >>> type(conv) is enn.R2Conv, conv.weights.shape
+    >>> type(conv) is nn.R2Conv, conv.weights.shape
     (True, torch.Size([96]))
     """
     kind = GroupedR2Conv if options.get("groups", 1) > 1 else R2Conv
@@ -71,9 +71,9 @@ class ChannelwiseR2Conv(R2Conv):
     Raises:
         InvalidArgumentError: if `in_type` has fields that are not regular.
 
-    >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+    >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)
-    >>> regular = enn.FieldType(gspace, 2 * [gspace.regular_repr])
+    >>> regular = nn.FieldType(gspace, 2 * [gspace.regular_repr])
     >>> conv = ChannelwiseR2Conv(regular, 3, padding=1)
     >>> conv.export()
     Conv2d(8, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), groups=8)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from e2cnn.nn import R2Conv
 
-from eq_aimet.adapters.e2cnn.rebinding import rebind
+from eq_aimet.adapters.rebinding import rebind
 
 __all__ = ["GroupedR2Conv", "convolve_in_wide_groups"]
 
@@ -55,9 +55,9 @@ def convolve_in_wide_groups(
 class GroupedR2Conv(R2Conv):
     """e2cnn's `R2Conv` that convolves by `convolve_in_wide_groups`; all else is e2cnn's.
 
-    >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+    >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)
-    >>> regular = enn.FieldType(gspace, 2 * [gspace.regular_repr])
+    >>> regular = nn.FieldType(gspace, 2 * [gspace.regular_repr])
     >>> GroupedR2Conv(regular, regular, 3, groups=2).export()
     Conv2d(8, 8, kernel_size=(3, 3), stride=(1, 1), groups=2)
     """

@@ -21,10 +21,10 @@ def generalized_he_init(conv: R2Conv) -> None:
     Args:
         conv: the convolution; its `weights` are overwritten.
 
-    >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+    >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)
-    >>> regular = enn.FieldType(gspace, 2 * [gspace.regular_repr])
-    >>> conv = enn.R2Conv(regular, regular, kernel_size=3, initialize=False)
+    >>> regular = nn.FieldType(gspace, 2 * [gspace.regular_repr])
+    >>> conv = nn.R2Conv(regular, regular, kernel_size=3, initialize=False)
     >>> bool(conv.weights.any())
     False
     >>> generalized_he_init(conv)
@@ -44,10 +44,10 @@ def he_deviations(expansion: BlocksBasisExpansion) -> torch.Tensor:
     Storath 2018), as e2cnn implements it. The count is the same for each output field of one representation
     and each basis element of one block, so one pattern per block is enough.
 
-    >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+    >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)
-    >>> trivial = enn.FieldType(gspace, 8 * [gspace.trivial_repr])
-    >>> he_deviations(enn.R2Conv(trivial, trivial, kernel_size=1).basisexpansion).unique()
+    >>> trivial = nn.FieldType(gspace, 8 * [gspace.trivial_repr])
+    >>> he_deviations(nn.R2Conv(trivial, trivial, kernel_size=1).basisexpansion).unique()
     tensor([0.3536])
     """
     # Per output representation: how many elements of each kind of input irrep reach each of its irreps.

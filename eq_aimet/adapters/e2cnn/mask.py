@@ -20,10 +20,10 @@ class CircularMask(EquivariantModule):
         in_type: the field type of input and output.
         size: the side of the square grid in pixels.
 
-    >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+    >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)
-    >>> rgb = enn.FieldType(gspace, 3 * [gspace.trivial_repr])
-    >>> CircularMask(rgb, 5)(enn.GeometricTensor(torch.ones(1, 3, 5, 5), rgb)).tensor.sum()
+    >>> rgb = nn.FieldType(gspace, 3 * [gspace.trivial_repr])
+    >>> CircularMask(rgb, 5)(nn.GeometricTensor(torch.ones(1, 3, 5, 5), rgb)).tensor.sum()
     tensor(63.)
     """
 

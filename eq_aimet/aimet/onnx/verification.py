@@ -19,7 +19,7 @@ from eq_aimet.deploy.onnx.measuring import check_elements, measure_latency, sign
 from eq_aimet.deploy.onnx.session import load_ours, open_session, operators_run, run_session, stamped
 from eq_aimet.deploy.onnx.verification_report import ElementCheck, Fidelity, VerificationReport
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.symmetry.equivariance import Element, exact_elements
+from eq_aimet.symmetry.elements import Element, exact_elements
 
 __all__ = ["integer_outputs", "verify_onnx"]
 

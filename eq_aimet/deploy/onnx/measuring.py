@@ -12,7 +12,7 @@ import torch
 
 from eq_aimet.deploy.onnx.session import run_session
 from eq_aimet.deploy.onnx.verification_report import ElementCheck, Latency
-from eq_aimet.symmetry.equivariance import Element
+from eq_aimet.symmetry.elements import Element
 
 __all__ = ["check_elements", "measure_latency", "signal_to_noise", "top1_agreement"]
 

@@ -99,11 +99,11 @@ def test_the_mask_stays_what_it_was():
 
 
 def test_registering_twice_changes_nothing():
-    from eq_aimet.registration import register_with_aimet
+    from eq_aimet.registration import connect
 
     before = {plain: QuantizationMixin.cls_to_qcls[plain] for plain in (Add, Mask, GroupMaxPool)}
     finders = list(sys.meta_path)
-    register_with_aimet()
+    connect()
     importlib.import_module("eq_aimet.aimet.simulation.quantized_modules")
     assert {plain: QuantizationMixin.cls_to_qcls[plain] for plain in before} == before
     assert sys.meta_path == finders
@@ -139,5 +139,5 @@ def test_a_failing_registration_warns_and_lets_aimet_be_imported(monkeypatch):
     from eq_aimet import registration
 
     monkeypatch.setattr(registration, "_QUANTIZED_MODULES", "eq_aimet.no_such_module")
-    with pytest.warns(ImportWarning, match=r"could not register its modules with AIMET.*no_such_module"):
-        registration.register_with_aimet()
+    with pytest.warns(ImportWarning, match=r"could not connect itself with aimet_torch.*no_such_module"):
+        registration.connect()

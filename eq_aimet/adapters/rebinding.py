@@ -1,4 +1,4 @@
-"""Running e2cnn's own code with other names in reach, without changing what anybody else sees."""
+"""Running a library's own code with other names in reach, without changing what anybody else sees."""
 
 from __future__ import annotations
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import e2cnn
-import torch
-from e2cnn.nn import FieldType
-
+from eq_aimet.adapters.libraries import ADAPTERS
 from eq_aimet.errors import ExportError, InvalidArgumentError
 
 __all__ = ["data_dependent", "fixed_batch_size", "shared_in_place", "tracing_error", "wrong_type"]
-
-_FOREIGN = tuple(str(Path(file).parent) for file in (torch.__file__, e2cnn.__file__, __file__))
 
 
 def data_dependent(what: str) -> ExportError:
@@ -43,7 +39,7 @@ def shared_in_place(operation: str, scope: str) -> ExportError:
     )
 
 
-def wrong_type(module: Any, path: str, received: str, expected: FieldType) -> ExportError:
+def wrong_type(module: Any, path: str, received: str, expected: Any) -> ExportError:
     """Return the error for a module that is called with something else than its field type."""
     return ExportError(
         f"`model.{path}` ({type(module).__name__}): received {received}, expected a `GeometricTensor` of "
@@ -67,13 +63,15 @@ def tracing_error(error: Exception, inputs: Sequence[Any]) -> Exception:
         )
     return ExportError(
         f"The model can't be traced: {place} fails ({reason}). Write this line with torch operations on "
-        "tensors and e2cnn modules, or register a plugin whose `eq_aimet_export_module` returns a plain "
-        "module for the part that has it."
+        "tensors and equivariant modules, or register a plugin whose `eq_aimet_export_module` returns a "
+        "plain module for the part that has it."
     )
 
 
 def _place(frames: traceback.StackSummary | list[traceback.FrameSummary]) -> str:
-    """Return the innermost line that is neither torch's, e2cnn's nor this package's tracer's."""
-    users = [frame for frame in frames if not frame.filename.startswith(_FOREIGN)]
+    """Return the innermost line that is neither torch's, a library's nor this package's tracer's."""
+    packages = [sys.modules[name] for name in ("torch", *ADAPTERS) if name in sys.modules]
+    foreign = tuple(str(Path(str(file)).parent) for file in (__file__, *(p.__file__ for p in packages)))
+    users = [frame for frame in frames if not frame.filename.startswith(foreign)]
     frame = (users or list(frames))[-1]
     return f"{frame.filename}, line {frame.lineno}, in {frame.name}: `{frame.line}`"

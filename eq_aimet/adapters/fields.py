@@ -1,4 +1,4 @@
-"""From e2cnn's field types to rotation blocks and the actions of the exact group elements."""
+"""From field types to rotation blocks and the actions of the exact group elements, for every library."""
 
 from __future__ import annotations
 
@@ -8,50 +8,58 @@ from typing import Any
 
 import numpy as np
 import torch
-from e2cnn.group import Representation
-from e2cnn.gspaces import GSpace
-from e2cnn.nn import FieldType
 
+from eq_aimet.adapters.libraries import library_of
+from eq_aimet.adapters.library import GroupElement
 from eq_aimet.symmetry.actions import Action
 from eq_aimet.symmetry.blocks import LayerBlocks, tag_blocks
 from eq_aimet.symmetry.orbits import remove_rounding
 from eq_aimet.symmetry.weight_symmetry import has_action
 
-__all__ = ["describe_layer", "field_sizes", "tag_with_types"]
+__all__ = ["describe_layer", "exact_elements", "field_sizes", "tag_with_types"]
 
 logger = logging.getLogger(__name__)
 
 _MAP_SIZE = 5  # of the index map on which a group element's turn of the grid is recognised
 
+# A group element, the quarter turns that it does to a square grid, and whether it mirrors the grid.
+_ElementOnGrid = tuple[Any, int, bool]
 
-def field_sizes(field_type: FieldType) -> tuple[int, ...]:
+
+def field_sizes(field_type: Any) -> tuple[int, ...]:
     """Return the sizes of the fields of `field_type` in channel order: the blocks."""
     return tuple(int(representation.size) for representation in field_type.representations)
 
 
-def describe_layer(in_type: FieldType, out_type: FieldType, *, kernel_size: int = 1) -> LayerBlocks:
-    """Return the blocks of a layer from `in_type` to `out_type`, and what the exact elements do to it.
+def describe_layer(in_type: Any, out_type: Any, *, kernel_size: int = 1) -> LayerBlocks:
+    """Return the blocks of a layer from `in_type` to `out_type`, and the actions of the exact elements.
 
     Args:
-        in_type: Type of the layer's input.
-        out_type: Type of the layer's output.
+        in_type: The field type of the layer's input.
+        out_type: The field type of the layer's output.
         kernel_size: k of its k×k kernel; for k = 1 the grid turns onto itself under every element.
     """
     actions = []
-    for element, turns, flip in exact_elements(in_type.gspace, kernel_size > 1):
+    elements = exact_elements(in_type.gspace, kernel_size > 1)
+    for element, turns, flip in elements:
         permutations = [_permutation(field_type, element) for field_type in (in_type, out_type)]
         if permutations[0] is not None and permutations[1] is not None:
             actions.append(Action(permutations[0], permutations[1], turns, flip))
-    return LayerBlocks(field_sizes(in_type), field_sizes(out_type), tuple(actions))
+    return LayerBlocks(
+        field_sizes(in_type),
+        field_sizes(out_type),
+        tuple(actions),
+        has_all_actions=len(actions) == len(elements),
+    )
 
 
 def tag_with_types(
-    layer: torch.nn.Module, in_type: FieldType, out_type: FieldType, *, kernel_size: int = 1
+    layer: torch.nn.Module, in_type: Any, out_type: Any, *, kernel_size: int = 1
 ) -> torch.nn.Module:
     """Put the blocks of its field types on a fresh plain layer, tie its orbits, and return this layer.
 
-    e2cnn expands a filter by a matrix product, whose rounding depends on the processor, so the copies of one
-    weight may differ in their last bits. Here they get the same bits.
+    A library expands a filter by a matrix product, whose rounding depends on the processor, so the copies of
+    one weight may differ in their last bits. Here they get the same bits.
 
     The layer gets those actions that its weights have. Two faults of e2cnn take actions away. e2cnn calls
     two spaces equal that differ in their mirror axis alone, and reuses the filters of the first for the
@@ -67,65 +75,53 @@ def tag_with_types(
             in_type.gspace.name,
             ", ".join(str(action) for action in blocks.actions if action not in actions),
         )
-    tag_blocks(layer, blocks.blocks_in, blocks.blocks_out, actions=actions)
+    has_all = blocks.has_all_actions and len(actions) == len(blocks.actions)
+    # An empty sequence of actions says that only the identity is exact, `None` that the actions are unknown.
+    known = actions if actions or has_all else None
+    tag_blocks(layer, blocks.blocks_in, blocks.blocks_out, actions=known)
     remove_rounding(layer)
     return layer
 
 
-def exact_elements(gspace: GSpace, turns_grid: bool) -> tuple[tuple[Any, int, bool], ...]:
+def exact_elements(gspace: Any, turns_grid: bool) -> tuple[_ElementOnGrid, ...]:
     """Return (element, quarter turns, flip) of generators of the elements that map the grid onto itself.
 
     Args:
         gspace: The space of the layer's types.
-        turns_grid: Whether the kernel is larger than 1×1. If not, any element is exact and the grid stays as
-            it is.
+        turns_grid: Whether the kernel is larger than 1×1. If it is not, every element is exact and the grid
+            stays as it is.
     """
     # e2cnn calls two spaces equal whose mirror axes differ, so the axis belongs to the key.
     return _exact_elements(gspace, getattr(gspace, "axis", None), turns_grid)
 
 
 @lru_cache(maxsize=64)
-def _exact_elements(
-    gspace: GSpace, axis: float | None, turns_grid: bool
-) -> tuple[tuple[Any, int, bool], ...]:
-    generators: dict[bool, tuple[Any, int, bool]] = {}
-    for element in _candidates(gspace):
-        if gspace.fibergroup.equal(element, gspace.fibergroup.identity):
-            continue
+def _exact_elements(gspace: Any, axis: float | None, turns_grid: bool) -> tuple[_ElementOnGrid, ...]:
+    library = library_of(gspace)
+    assert library is not None
+    generators: dict[bool, _ElementOnGrid] = {}
+    for element in library.group_elements(gspace):
         action = _grid_action(gspace, element) if turns_grid else (0, False)
         if action is not None:
             # The first rotation and the first reflection generate all of them.
-            generators.setdefault(_is_reflection(element), (element, *action))
+            generators.setdefault(element.is_reflection, (element.value, *action))
     return tuple(generators.values())
 
 
-def _candidates(gspace: GSpace) -> list[Any]:
-    """Return the elements of a finite group, or the quarter turns and one reflection of a continuous one."""
-    group = gspace.fibergroup
-    if group.order() > 0:
-        return list(group.elements)
-    angle = np.pi / 2
-    return [(0, angle), (1, 0.0)] if group.name.startswith("O") else [angle]
-
-
-def _is_reflection(element: Any) -> bool:
-    return isinstance(element, tuple) and element[0] == 1
-
-
-def _grid_action(gspace: GSpace, element: Any) -> tuple[int, bool] | None:
+def _grid_action(gspace: Any, element: GroupElement) -> tuple[int, bool] | None:
     """Return (quarter turns, flip) if `element` maps a square grid of odd size onto itself, else `None`."""
-    places = np.arange(_MAP_SIZE**2, dtype=float).reshape(1, 1, _MAP_SIZE, _MAP_SIZE)
-    # A field with one trivial channel is moved by the action on the plane alone.
-    moved = gspace.featurefield_action(places, gspace.trivial_repr, element)[0, 0]
+    library = library_of(gspace)
+    assert library is not None
+    grid = np.arange(_MAP_SIZE**2, dtype=float).reshape(_MAP_SIZE, _MAP_SIZE)
+    moved = library.move_image(gspace, element, grid)
     for flip in (False, True):
         for turns in range(4):
-            grid = places[0, 0]
             if np.allclose(np.rot90(grid[:, ::-1] if flip else grid, turns), moved, atol=1e-4):
                 return turns, flip
     return None
 
 
-def _permutation(field_type: FieldType, element: Any) -> tuple[int, ...] | None:
+def _permutation(field_type: Any, element: Any) -> tuple[int, ...] | None:
     """Return where `element` moves each channel of `field_type`, or `None` if a field is not permuted."""
     moved: list[int] = []
     # A type repeats few objects many times, and e2cnn makes a text of each to hash it.
@@ -143,7 +139,7 @@ def _permutation(field_type: FieldType, element: Any) -> tuple[int, ...] | None:
 
 
 @lru_cache(maxsize=1024)
-def _field_permutation(representation: Representation, element: Any) -> tuple[int, ...] | None:
+def _field_permutation(representation: Any, element: Any) -> tuple[int, ...] | None:
     matrix = np.asarray(representation(element))
     if not (np.isclose(matrix, 0, atol=1e-6) | np.isclose(matrix, 1, atol=1e-6)).all():
         return None

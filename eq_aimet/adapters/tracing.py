@@ -1,4 +1,4 @@
-"""Tracing a network of e2cnn and torch modules into a plain graph.
+"""Tracing a network of equivariant and torch modules into a plain graph.
 
 The network's own `forward` runs once on symbolic values. Each value carries its result on the dummy input, so
 that shapes are known and code that looks at them runs as usual; only decisions that depend on the data are
@@ -11,23 +11,22 @@ import copy
 import functools
 import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from e2cnn.nn import EquivariantModule, FieldType, GeometricTensor
 from torch import fx
 
 from eq_aimet import plain
-from eq_aimet.adapters.e2cnn.composites import COMPOSITES
-from eq_aimet.adapters.e2cnn.graphs import (
+from eq_aimet.adapters.graphs import (
     TracedGraph,
     in_place_to_plain,
     is_batch_size,
     operations_to_modules,
 )
-from eq_aimet.adapters.e2cnn.refusals import data_dependent, fixed_batch_size, tracing_error, wrong_type
+from eq_aimet.adapters.libraries import is_field_type, is_typed_tensor, library_of, loaded_libraries
+from eq_aimet.adapters.refusals import data_dependent, fixed_batch_size, tracing_error, wrong_type
 from eq_aimet.errors import ExportError, InvalidArgumentError
 
 __all__ = ["trace_plain_model"]
@@ -44,8 +43,8 @@ def trace_plain_model(
     """Return a plain model that computes what `model` does in eval mode.
 
     Args:
-        model: The network; e2cnn modules and ordinary torch.
-        inputs: Dummy inputs of its `forward`: tensors or `GeometricTensor`s.
+        model: The network; equivariant modules and ordinary torch.
+        inputs: Dummy inputs of its `forward`: tensors or typed tensors.
         convert: Gives the plain module of an equivariant one, or `None` for a module to trace into.
 
     Raises:
@@ -54,7 +53,7 @@ def trace_plain_model(
     """
     root = _Holder(model) if _is_converted_whole(model, convert) else model
     tracer = _Tracer(inputs, convert)
-    with _eval_flags(model), _geometric_tensors_of_proxies(), _without_new_attributes(root), torch.no_grad():
+    with _eval_flags(model), _symbols_in_typed_tensors(), _without_new_attributes(root), torch.no_grad():
         try:
             graph = tracer.trace(root)
         except (ExportError, InvalidArgumentError):
@@ -76,14 +75,15 @@ def trace_plain_model(
 
 
 def _drop_unused_operations(graph: fx.Graph) -> None:
-    """Remove in place what nothing uses, such as e2cnn's comparisons of shapes; layers stay, used or not."""
+    """Remove in place the operations that nothing uses; layers stay, used or not."""
     for node in reversed(graph.nodes):
         if node.op in ("call_function", "call_method") and not node.users and not node.is_impure():
             graph.erase_node(node)
 
 
 def _is_converted_whole(model: torch.nn.Module, convert: ModuleConverter) -> bool:
-    return isinstance(model, EquivariantModule) and (type(model) in COMPOSITES or convert(model) is not None)
+    library = library_of(model)
+    return library is not None and (type(model) in library.composites or convert(model) is not None)
 
 
 class _Holder(torch.nn.Module):
@@ -159,7 +159,7 @@ class _Proxy(fx.Proxy):
 
 
 class _Tracer(fx.Tracer):
-    """Records the plain twin of each module, and unwraps and wraps e2cnn's typed tensors around it."""
+    """Records the plain twin of each module, and unwraps and wraps typed tensors around it."""
 
     def __init__(self, inputs: tuple[Any, ...], convert: ModuleConverter) -> None:
         super().__init__()
@@ -180,16 +180,16 @@ class _Tracer(fx.Tracer):
         arguments: list[Any] = [self.root]
         for position, value in enumerate(self.inputs):
             name = names[position] if position < len(names) else f"input_{position}"
-            typed = isinstance(value, GeometricTensor)
+            typed = is_typed_tensor(value)
             tensor = value.tensor if typed else value
             proxy = self._symbol(
                 "placeholder", name, (), {}, tensor.detach() if isinstance(tensor, torch.Tensor) else tensor
             )
-            arguments.append(GeometricTensor(proxy, value.type) if typed else proxy)
+            arguments.append(type(value)(proxy, value.type) if typed else proxy)
         return root_fn, arguments
 
     def create_arg(self, a: Any) -> Any:
-        if isinstance(a, GeometricTensor):
+        if is_typed_tensor(a):
             a = a.tensor
         return super().create_arg(a.item() if isinstance(a, np.generic) else a)
 
@@ -249,21 +249,23 @@ class _Tracer(fx.Tracer):
         if path not in self.plain_modules:
             plain = self._plain_twin(m, path)
             if plain is None:
-                if type(m).__module__.startswith("e2cnn."):
+                library = library_of(m)
+                if library is not None and library.owns(type(m)):
                     _check_types(m, args, path)
                 return super().call_module(m, self._composite(m, path) or forward, args, kwargs)
             self.plain_modules[path] = plain
-        if isinstance(m, EquivariantModule):
+        if library_of(m) is not None:
             _check_types(m, args, path)
         proxy = self.create_proxy("call_module", path, args, kwargs)
         if getattr(m, "inplace", False) or getattr(m, "_inplace", False):
             self.in_place.add(proxy.node)
         out_type = getattr(m, "out_type", None)
-        return GeometricTensor(proxy, out_type) if isinstance(out_type, FieldType) else proxy
+        return _wrap(proxy, out_type) if is_field_type(out_type) else proxy
 
     def _composite(self, module: torch.nn.Module, path: str) -> Callable[..., Any] | None:
         """Return what replaces the forward of a module that handles fields by label, or `None` for others."""
-        composite = COMPOSITES.get(type(module))
+        library = library_of(module)
+        composite = None if library is None else library.composites.get(type(module))
         if composite is None:
             return None
 
@@ -280,7 +282,7 @@ class _Tracer(fx.Tracer):
                 plain = self.convert(module)
         except ExportError as error:
             raise ExportError(f"`model.{path}`: {error}") from error
-        if plain is None and not isinstance(module, EquivariantModule) and self.is_leaf_module(module, path):
+        if plain is None and library_of(module) is None and self.is_leaf_module(module, path):
             plain = copy.deepcopy(module)
             if getattr(plain, "inplace", False):
                 plain.inplace = False  # type: ignore[assignment]
@@ -311,9 +313,7 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
         # eq_aimet's own plain modules have quantized twins and stay whole, as torch's do.
         own = type(m).__module__.startswith(plain.__name__)
-        return not isinstance(m, EquivariantModule) and (
-            own or super().is_leaf_module(m, module_qualified_name)
-        )
+        return library_of(m) is None and (own or super().is_leaf_module(m, module_qualified_name))
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         example = self.examples[obj.node]
@@ -330,21 +330,21 @@ def _check_types(module: torch.nn.Module, args: tuple[Any, ...], path: str) -> N
     in_type: Any = getattr(module, "in_type", None)
     in_types = in_type if isinstance(in_type, (tuple, list)) else (in_type,)
     for argument, in_type in zip(args, in_types, strict=False):
-        if not isinstance(in_type, FieldType):
+        if not is_field_type(in_type):
             continue
-        if not isinstance(argument, GeometricTensor):
+        if not is_typed_tensor(argument):
             raise wrong_type(module, path, "a plain tensor", in_type)
         if argument.type != in_type:
             raise wrong_type(module, path, f"a field of type {argument.type}", in_type)
 
 
 def _tensor_of(value: Any) -> Any:
-    return value.tensor if isinstance(value, GeometricTensor) else value
+    return value.tensor if is_typed_tensor(value) else value
 
 
 @contextmanager
 def _eval_flags(model: torch.nn.Module) -> Iterator[None]:
-    """Show `forward` the eval mode by the flags alone: e2cnn's `train()` would rebuild the filters."""
+    """Show `forward` the eval mode by the flags alone: a library's `train()` would rebuild the filters."""
     flags = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in flags:
@@ -356,21 +356,18 @@ def _eval_flags(model: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _geometric_tensors_of_proxies() -> Iterator[None]:
-    """Let `GeometricTensor` wrap a symbolic value, which its constructor's assertions refuse."""
-    original = GeometricTensor.__init__
-
-    def initialize(self: GeometricTensor, tensor: Any, type: FieldType) -> None:
-        if isinstance(tensor, fx.Proxy):
-            self.tensor, self.type = tensor, type
-        else:
-            original(self, tensor, type)
-
-    GeometricTensor.__init__ = initialize
-    try:
+def _symbols_in_typed_tensors() -> Iterator[None]:
+    """Let the typed tensors of each library that is in use wrap symbolic values."""
+    with ExitStack() as stack:
+        for library in loaded_libraries():
+            stack.enter_context(library.accept_symbols())
         yield
-    finally:
-        GeometricTensor.__init__ = original
+
+
+def _wrap(tensor: Any, field_type: Any) -> Any:
+    library = library_of(field_type)
+    assert library is not None
+    return library.tensor_class(tensor, field_type)
 
 
 @contextmanager

@@ -1,30 +1,35 @@
-"""Float64 through those e2cnn modules that answer in float32 whatever they are given."""
+"""Float64 through those modules of a library that answer in float32 whatever they are given."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+from types import ModuleType
 from typing import Any
 
 import torch
-from e2cnn import nn as enn
-from e2cnn.nn.modules.r2_conv.basisexpansion_blocks import BlocksBasisExpansion
 
-from eq_aimet.adapters.e2cnn.rebinding import Namespace, rebind
+from eq_aimet.adapters.rebinding import Namespace, rebind
 
 __all__ = ["follow_double", "single_precision_classes"]
 
 
-def single_precision_classes() -> list[type]:
-    """Returns e2cnn's modules whose `forward` allocates its output without the dtype of its input.
+def single_precision_classes(modules: ModuleType, *others: type) -> list[type]:
+    """Return the classes whose `forward` allocates its output without the dtype of its input.
 
-    A network with one of them can't be judged in float64, where an exactly equivariant network shows an
+    A network with such a module can't be judged in float64, where an exactly equivariant network shows an
     error of 1e-15 and a nearly equivariant one doesn't.
 
-    >>> single_precision_classes()  # importing the adapter has mended them
-    []
+    Args:
+        modules: The Python module whose classes are looked at, for example `e2cnn.nn`.
+        *others: More classes to look at.
+
+    Example:
+        >>> from eq_aimet.adapters.e2cnn import enn
+        >>> single_precision_classes(enn)  # importing the adapter has mended the classes
+        []
     """
-    candidates = {value for value in vars(enn).values() if inspect.isclass(value)} | {BlocksBasisExpansion}
+    candidates = {value for value in vars(modules).values() if inspect.isclass(value)} | {*others}
     return sorted(
         (candidate for candidate in candidates if _allocates_single(vars(candidate).get("forward"))),
         key=lambda candidate: candidate.__name__,
@@ -44,9 +49,14 @@ def _reads_dtype(code: Any) -> bool:
     return "dtype" in code.co_names
 
 
-def follow_double() -> None:
-    """Works in place on e2cnn's classes: float64 in gives float64 out; any other input goes e2cnn's way."""
-    for owner in single_precision_classes():
+def follow_double(modules: ModuleType, *others: type) -> None:
+    """Let the classes answer float64 in float64, in place; any other input goes the library's own way.
+
+    Args:
+        modules: The Python module whose classes are mended, for example `e2cnn.nn`.
+        *others: More classes to mend.
+    """
+    for owner in single_precision_classes(modules, *others):
         owner.forward = _in_precision_of_input(owner.forward)  # type: ignore[attr-defined]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
-from eq_aimet.adapters.e2cnn.refusals import shared_in_place
+from eq_aimet.adapters.refusals import shared_in_place
 from eq_aimet.plain.operations import Add, Concat, Multiply, Subtract
 
 __all__ = ["TracedGraph", "in_place_to_plain", "is_batch_size", "operations_to_modules"]

@@ -1,6 +1,6 @@
-"""From e2cnn's nonlinearities to plain modules.
+"""From nonlinearities to plain modules.
 
-Every function here takes one e2cnn module, leaves it as it is, and returns a new plain module.
+Every function here takes one module, leaves it as it is, and returns a new plain module.
 """
 
 from __future__ import annotations
@@ -8,12 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from e2cnn import nn as enn
 
-from eq_aimet.adapters.e2cnn.fields import field_sizes
-from eq_aimet.adapters.e2cnn.layers import subfield_size
-from eq_aimet.plain.field_modules import ConcatenatedActivation, Gate, GatedChannels, VectorField
-from eq_aimet.plain.norm_modules import NormActivation
+from eq_aimet.adapters.fields import field_sizes
+from eq_aimet.adapters.twins.layers import subfield_size
+from eq_aimet.plain import ConcatenatedActivation, Gate, GatedChannels, NormActivation, VectorField
 
 __all__ = [
     "concatenated",
@@ -30,28 +28,28 @@ __all__ = [
 _POINTWISE = {"relu": torch.nn.ReLU, "elu": torch.nn.ELU, "sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh}
 
 
-def pointwise(module: enn.PointwiseNonLinearity) -> torch.nn.Module:
+def pointwise(module: Any) -> torch.nn.Module:
     """Return torch's module of a `PointwiseNonLinearity`."""
     return _POINTWISE[module._function.__name__]()
 
 
-def concatenated(module: enn.ConcatenatedNonLinearity) -> torch.nn.Module:
+def concatenated(module: Any) -> torch.nn.Module:
     """Return the `ConcatenatedActivation` of a `ConcatenatedNonLinearity`."""
     return ConcatenatedActivation(module._function.__name__)
 
 
-def vector_field(module: enn.VectorFieldNonLinearity) -> torch.nn.Module:
+def vector_field(module: Any) -> torch.nn.Module:
     """Return the `VectorField` of a `VectorFieldNonLinearity`."""
     return VectorField(int(module._rotations))
 
 
-def norm_nonlinearity(module: enn.NormNonLinearity) -> torch.nn.Module:
+def norm_nonlinearity(module: Any) -> torch.nn.Module:
     """Return the `NormActivation` of a `NormNonLinearity`."""
     sizes = field_sizes(module.in_type)
     return NormActivation(sizes, _norm_function(module), _field_biases(module, list(sizes)))
 
 
-def induced_norm_nonlinearity(module: enn.InducedNormNonLinearity) -> torch.nn.Module:
+def induced_norm_nonlinearity(module: Any) -> torch.nn.Module:
     """Return the `NormActivation` of an `InducedNormNonLinearity`; subfields of a field share its bias."""
     representations = module.in_type.representations
     kinds = [(representation.size, subfield_size(representation)) for representation in representations]
@@ -78,7 +76,7 @@ def _norm_function(module: Any) -> str:
 
 
 def _field_biases(module: Any, kinds: list[Any]) -> torch.Tensor | None:
-    """Return the bias of each field in channel order; e2cnn holds them kind by kind."""
+    """Return the bias of each field in channel order; the library holds the biases kind by kind."""
     if module.log_bias is None:
         return None
     biases = module.log_bias.detach().flatten().exp()
@@ -86,7 +84,7 @@ def _field_biases(module: Any, kinds: list[Any]) -> torch.Tensor | None:
 
 
 def _places(kinds: list[Any]) -> list[int]:
-    """Return the place of each field in e2cnn's order: by kind, then by position."""
+    """Return the place of each field in the library's order: by kind, then by position."""
     order = sorted(range(len(kinds)), key=kinds.__getitem__)
     places = [0] * len(kinds)
     for place, field in enumerate(order):
@@ -94,7 +92,7 @@ def _places(kinds: list[Any]) -> list[int]:
     return places
 
 
-def gated(module: enn.GatedNonLinearity1) -> torch.nn.Module:
+def gated(module: Any) -> torch.nn.Module:
     """Return the `GatedChannels` of a `GatedNonLinearity1`."""
     gates, fields = _gates_and_fields(module, "gates_indices")
     gate_of_channel: list[int] = []
@@ -103,7 +101,7 @@ def gated(module: enn.GatedNonLinearity1) -> torch.nn.Module:
     return _gated_channels(module, gates, gate_of_channel, module.bias.detach().flatten())
 
 
-def induced_gated(module: enn.InducedGatedNonLinearity1) -> torch.nn.Module:
+def induced_gated(module: Any) -> torch.nn.Module:
     """Return the `GatedChannels` of an `InducedGatedNonLinearity1`: each subfield has a gate of its own."""
     gates, fields = _gates_and_fields(module, "gates_indices")
     quotient = int(module.quotient_size)
@@ -136,7 +134,7 @@ def _gated_channels(
     return GatedChannels(bias, gates, channels, gate_of_channel, keep_gates=not module.drop_gates)
 
 
-def gated_by_second_input(module: enn.GatedNonLinearity2) -> torch.nn.Module:
+def gated_by_second_input(module: Any) -> torch.nn.Module:
     """Return the `Gate` of a `GatedNonLinearity2`, which takes the gates and the gated fields."""
     sizes = list(field_sizes(module.out_type))
     gate_of_channel: list[int] = []

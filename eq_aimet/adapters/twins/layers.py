@@ -1,6 +1,6 @@
-"""From e2cnn's layers with weights or statistics to convolutions and batch norms of torch.
+"""From layers with weights or statistics to convolutions and batch norms of torch.
 
-Every function here takes one e2cnn module, leaves it as it is, and returns a new plain layer that carries its
+Every function here takes one module, leaves it as it is, and returns a new plain layer that carries its
 blocks.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from e2cnn import nn as enn
 
-from eq_aimet.adapters.e2cnn.blockwise import blockwise_layer
-from eq_aimet.adapters.e2cnn.fields import field_sizes, tag_with_types
+from eq_aimet.adapters.fields import field_sizes, tag_with_types
+from eq_aimet.adapters.twins.blockwise import blockwise_map, is_on_point
 from eq_aimet.errors import ExportError
+
+BatchNorm = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d
 
 __all__ = [
     "convolution",
@@ -21,19 +22,21 @@ __all__ = [
     "generic_batch_norm",
     "induced_norm_batch_norm",
     "inner_batch_norm",
+    "new_batch_norm",
     "norm_batch_norm",
+    "refuse_batch_statistics",
     "transposed_convolution",
 ]
 
 
-def convolution(module: enn.R2Conv | enn.R2Diffop) -> torch.nn.Conv2d:
+def convolution(module: Any) -> torch.nn.Conv2d:
     """Return the `Conv2d` of an `R2Conv` or `R2Diffop`."""
     layer: torch.nn.Conv2d = _convolve(torch.nn.Conv2d, module, padding_mode=module.padding_mode)
     tag_with_types(layer, module.in_type, module.out_type, kernel_size=module.kernel_size)
     return layer
 
 
-def transposed_convolution(module: enn.R2ConvTransposed) -> torch.nn.Module:
+def transposed_convolution(module: Any) -> torch.nn.Module:
     """Return the `ConvTranspose2d` of an `R2ConvTransposed`."""
     layer = _convolve(torch.nn.ConvTranspose2d, module, output_padding=module.output_padding)
     return tag_with_types(layer, module.in_type, module.out_type, kernel_size=module.kernel_size)
@@ -84,16 +87,20 @@ def gaussian_blur(module: Any, padding: tuple[int, int]) -> torch.nn.Module:
     return tag_with_types(layer, module.in_type, module.out_type, kernel_size=module.filter.shape[-1])
 
 
-def inner_batch_norm(module: enn.InnerBatchNorm) -> torch.nn.Module:
-    """Return the `BatchNorm2d` of an `InnerBatchNorm`: each field's values, repeated over its channels."""
+def refuse_batch_statistics(module: Any) -> None:
+    """Raise `ExportError` for a batch norm that uses the statistics of each batch."""
     if not module.track_running_stats:
         raise ExportError(
-            "`InnerBatchNorm(track_running_stats=False)` uses the statistics of each batch, which no plain "
-            "batch norm shares "
-            "over a field. Train with running statistics."
+            f"`{type(module).__name__}(track_running_stats=False)` uses the statistics of each batch, which "
+            "no plain batch norm shares over a field. Train with running statistics."
         )
+
+
+def inner_batch_norm(module: Any) -> torch.nn.Module:
+    """Return the `BatchNorm2d` of an `InnerBatchNorm`: each field's values, repeated over its channels."""
+    refuse_batch_statistics(module)
     inner = {size: getattr(module, f"batch_norm_[{size}]") for size in set(field_sizes(module.in_type))}
-    layer = _batch_norm(module, next(iter(inner.values())).running_mean)
+    layer = new_batch_norm(module, next(iter(inner.values())).running_mean)
     sizes = _size_of_channel(module)
     with torch.no_grad():
         for size, batch_norm in inner.items():
@@ -106,12 +113,12 @@ def inner_batch_norm(module: enn.InnerBatchNorm) -> torch.nn.Module:
     return tag_with_types(layer, module.in_type, module.out_type)
 
 
-def norm_batch_norm(module: enn.NormBatchNorm) -> torch.nn.Module:
+def norm_batch_norm(module: Any) -> torch.nn.Module:
     """Return the `BatchNorm2d` of a `NormBatchNorm`, with the mean zero."""
     return _scale_only(module, [(size, str(size)) for size in field_sizes(module.in_type)])
 
 
-def induced_norm_batch_norm(module: enn.InducedNormBatchNorm) -> torch.nn.Module:
+def induced_norm_batch_norm(module: Any) -> torch.nn.Module:
     """Return the `BatchNorm2d` of an `InducedNormBatchNorm`, with the mean zero."""
     return _scale_only(
         module,
@@ -132,13 +139,13 @@ def _scale_only(module: Any, fields: list[tuple[int, str]]) -> torch.nn.Module:
     """Return a `BatchNorm2d` with zero means.
 
     Args:
-        module: The e2cnn batch norm.
-        fields: The size of each field in channel order, and the name of its kind, which e2cnn keeps
-            statistics by.
+        module: The batch norm.
+        fields: The size of each field in channel order, and the name of its kind, by which the library keeps
+            the statistics.
     """
     kinds = dict.fromkeys(name for _, name in fields)
     sizes = torch.tensor([size for size, _ in fields])
-    layer = _batch_norm(module, getattr(module, f"{fields[0][1]}_running_var"))
+    layer = new_batch_norm(module, getattr(module, f"{fields[0][1]}_running_var"))
     with torch.no_grad():
         for kind in kinds:
             members = torch.tensor([name == kind for _, name in fields])
@@ -153,7 +160,7 @@ def _scale_only(module: Any, fields: list[tuple[int, str]]) -> torch.nn.Module:
     return tag_with_types(layer, module.in_type, module.out_type)
 
 
-def generic_batch_norm(module: enn.GNormBatchNorm) -> torch.nn.Module:
+def generic_batch_norm(module: Any) -> torch.nn.Module:
     """Return the plain layer of a `GNormBatchNorm`.
 
     It is a `BatchNorm2d` where the fields are written in their irreps, and a 1×1 `Conv2d` where they are not:
@@ -161,13 +168,16 @@ def generic_batch_norm(module: enn.GNormBatchNorm) -> torch.nn.Module:
     """
     statistics = {name: _field_statistics(module, name) for name, _ in module._sizes}
     names = [representation.name for representation in module.in_type.representations]
-    # Per field: mean, variance, weight and bias, of shape (4, size); e2cnn numbers the fields of each name.
+    # Per field: mean, variance, weight and bias, of shape (4, size). The library numbers the fields of each
+    # name.
     fields = [statistics[name][:, names[:position].count(name)] for position, name in enumerate(names)]
-    like = getattr(module, f"{names[0]}_running_var")
-    if any(hasattr(module, f"{name}_change_of_basis") for name in statistics):
+    like = getattr(module, f"{_escaped(module, names[0])}_running_var")
+    if any(hasattr(module, f"{_escaped(module, name)}_change_of_basis") for name in statistics):
         maps = [_affine_map(module, name, field) for name, field in zip(names, fields, strict=True)]
-        return blockwise_layer(module, [matrix for matrix, _ in maps], [offset for _, offset in maps], like)
-    layer = _batch_norm(module, like)
+        matrices, offsets = zip(*maps, strict=True)
+        norm = blockwise_map(module.in_type, [m.to(like) for m in matrices], [o.to(like) for o in offsets])
+        return tag_with_types(norm, module.in_type, module.out_type)
+    layer = new_batch_norm(module, like)
     with torch.no_grad():
         for name, values in zip(
             ("running_mean", "running_var", "weight", "bias"), torch.cat(fields, 1), strict=True
@@ -178,11 +188,10 @@ def generic_batch_norm(module: enn.GNormBatchNorm) -> torch.nn.Module:
     return tag_with_types(layer, module.in_type, module.out_type)
 
 
-def _affine_map(
-    module: enn.GNormBatchNorm, name: str, field: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _affine_map(module: Any, name: str, field: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return matrix and offset of one field's normalisation, of shape (size, size) and (size,)."""
     mean, variance, weight, bias = field
+    name = _escaped(module, name)
     scale = weight / (variance + module.eps).sqrt()
     matrix, offset = torch.diag(scale), bias - scale * mean  # in the basis of the irreps
     if not hasattr(module, f"{name}_change_of_basis"):
@@ -193,8 +202,10 @@ def _affine_map(
     return basis @ matrix @ inverse, basis @ offset
 
 
-def _field_statistics(module: enn.GNormBatchNorm, name: str) -> torch.Tensor:
+def _field_statistics(module: Any, name: str) -> torch.Tensor:
     """Return mean, variance, weight and bias of the irreps, in float64, of shape (4, fields, size)."""
+    trivial = module._trivial_idxs[name]
+    name = _escaped(module, name)
     spread = getattr(module, f"vars_propagator_{name}").double().cpu()  # [size, irreps]
     variances = getattr(module, f"{name}_running_var").detach().double().cpu()  # [fields, irreps]
     weights = (
@@ -203,24 +214,29 @@ def _field_statistics(module: enn.GNormBatchNorm, name: str) -> torch.Tensor:
         else torch.ones_like(variances)
     )
     means, biases = (torch.zeros(len(variances), len(spread), dtype=torch.float64) for _ in range(2))
-    trivial = module._trivial_idxs[name]
     means[:, trivial] = getattr(module, f"{name}_running_mean").double().cpu()
     if module.affine:
         biases[:, trivial] = getattr(module, f"{name}_bias").detach().double().cpu()
     return torch.stack((means, variances @ spread.t(), weights @ spread.t(), biases))
 
 
-def _batch_norm(module: Any, like: torch.Tensor) -> torch.nn.BatchNorm2d:
-    layer = torch.nn.BatchNorm2d(
-        module.in_type.size, module.eps, module.momentum, device=like.device, dtype=like.dtype
-    )
+def _escaped(module: Any, name: str) -> str:
+    """Return the name of a representation as it stands in the names of buffers; escnn replaces dots."""
+    escape = getattr(module, "_escape_name", str)
+    return str(escape(name))
+
+
+def new_batch_norm(module: Any, like: torch.Tensor) -> BatchNorm:
+    """Return a fresh batch norm with the settings of `module`, and the dtype and device of `like`."""
+    kind = torch.nn.BatchNorm1d if is_on_point(module) else torch.nn.BatchNorm2d
+    layer = kind(module.in_type.size, module.eps, module.momentum, device=like.device, dtype=like.dtype)
     if not module.affine:
         # AIMET folds no batch norm without weights, so it gets ones that are not trained.
         layer.requires_grad_(False)
     return layer
 
 
-def _buffer(layer: torch.nn.BatchNorm2d, name: str) -> torch.Tensor:
+def _buffer(layer: BatchNorm, name: str) -> torch.Tensor:
     buffer = getattr(layer, name)
     assert isinstance(buffer, torch.Tensor)
     return buffer

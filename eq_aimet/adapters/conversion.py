@@ -1,0 +1,64 @@
+"""From one equivariant module to its plain twin, by the tables of the module's library."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from eq_aimet.adapters.libraries import library_of
+from eq_aimet.adapters.library import Library
+from eq_aimet.errors import ExportError
+
+__all__ = ["to_plain_module"]
+
+
+def to_plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
+    """Return a plain module that computes what `module` does in eval mode, or `None` to trace into it.
+
+    The library's table converts the library's own classes. A user's own equivariant module is converted by
+    its own `export()` if it defines one. If it adds to a class of the library without a new `forward`, it is
+    converted as that class. Otherwise it is traced.
+
+    Raises:
+        ExportError: If a class of the library has no exact plain equivalent here.
+    """
+    library = library_of(module)
+    if library is None:
+        return None
+    kind = type(module)
+    if _is_traced_through(library, kind):
+        return None
+    owner = _defining_class(library, kind, "forward")
+    if not library.owns(kind) and kind not in library.converters:
+        if not library.owns(_defining_class(library, kind, "export")):
+            return _own_export(module)
+        if not library.owns(owner) or _is_traced_through(library, owner):
+            return None
+    converter = library.converters.get(kind) or library.converters.get(owner)
+    if converter is None:
+        raise ExportError(
+            f"`{kind.__name__}` of {library.package} has no exact plain equivalent in eq_aimet. Replace the "
+            "module by one that has a plain equivalent, or register a plugin whose `eq_aimet_export_module` "
+            "returns a plain module for it."
+        )
+    return converter(module).eval()
+
+
+def _is_traced_through(library: Library, kind: type) -> bool:
+    return kind in library.traced_through or kind in library.composites
+
+
+def _own_export(module: Any) -> torch.nn.Module:
+    exported = copy.deepcopy(module).export()
+    if not isinstance(exported, torch.nn.Module):
+        raise ExportError(
+            f"`{type(module).__name__}.export()` returned a {type(exported).__name__}; return a "
+            "torch.nn.Module that takes and returns plain tensors."
+        )
+    return exported.eval()
+
+
+def _defining_class(library: Library, cls: type, method: str) -> type:
+    return next((base for base in cls.__mro__ if method in vars(base)), library.module_class)

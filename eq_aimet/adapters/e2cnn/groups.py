@@ -1,0 +1,33 @@
+"""The groups of e2cnn's spaces: their elements, and what an element does to an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from e2cnn.gspaces import GSpace
+
+from eq_aimet.adapters.library import GroupElement
+
+__all__ = ["group_elements", "move_image"]
+
+
+def group_elements(gspace: GSpace) -> list[GroupElement]:
+    """Return the elements of a space's group without the identity.
+
+    Of SO(2) this is the quarter turn, and of O(2) the quarter turn and one reflection.
+    """
+    group = gspace.fibergroup
+    if group.order() < 0:
+        quarter = np.pi / 2
+        values: list[Any] = [(0, quarter), (1, 0.0)] if group.name.startswith("O") else [quarter]
+    else:
+        values = [element for element in group.elements if not group.equal(element, group.identity)]
+    return [GroupElement(value, isinstance(value, tuple) and value[0] == 1) for value in values]
+
+
+def move_image(gspace: GSpace, element: GroupElement, image: np.ndarray) -> np.ndarray:
+    """Return the image of shape (height, width) that `element` makes of `image`."""
+    # The action on the plane alone moves a field of one trivial channel.
+    moved: np.ndarray = gspace.featurefield_action(image[None, None], gspace.trivial_repr, element.value)
+    return moved[0, 0]

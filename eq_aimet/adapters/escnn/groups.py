@@ -1,0 +1,44 @@
+"""The groups of escnn's spaces: their elements, and what an element does to an image."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from escnn.group import O2, SO2, CyclicGroup, DihedralGroup
+from escnn.gspaces import GSpace
+from escnn.nn import FieldType
+
+from eq_aimet.adapters.library import GroupElement
+
+__all__ = ["PLANAR_GROUPS", "group_elements", "move_image"]
+
+PLANAR_GROUPS = (CyclicGroup, DihedralGroup, SO2, O2)
+
+
+def group_elements(gspace: GSpace) -> list[GroupElement]:
+    """Return the elements of a space's group without the identity.
+
+    Of SO(2) this is the quarter turn, and of O(2) the quarter turn and one reflection.
+    """
+    group = gspace.fibergroup
+    quarter = np.pi / 2
+    if isinstance(group, SO2):
+        return [GroupElement(group.element(quarter), False)]
+    if isinstance(group, O2):
+        return [
+            GroupElement(group.element((0, quarter)), False),
+            GroupElement(group.element((1, 0.0)), True),
+        ]
+    is_dihedral = isinstance(group, DihedralGroup)
+    return [
+        GroupElement(element, is_dihedral and element.value[0] == 1)
+        for element in group.elements
+        if element != group.identity
+    ]
+
+
+def move_image(gspace: GSpace, element: GroupElement, image: np.ndarray) -> np.ndarray:
+    """Return the image of shape (height, width) that `element` makes of `image`."""
+    scalar = FieldType(gspace, [gspace.trivial_repr])
+    moved: np.ndarray = scalar.transform(torch.from_numpy(image)[None, None], element.value).numpy()
+    return moved[0, 0]

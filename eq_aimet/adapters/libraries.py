@@ -1,0 +1,60 @@
+"""The register of the libraries of equivariant networks: which library an object belongs to.
+
+No library is imported here until an object of it is asked about.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eq_aimet.adapters.library import Library
+
+__all__ = ["ADAPTERS", "is_field_type", "is_typed_tensor", "library_of", "loaded_libraries", "package_of"]
+
+# For each library the package that adapts it; importing this package mends the library.
+ADAPTERS = {"e2cnn": "eq_aimet.adapters.e2cnn", "escnn": "eq_aimet.adapters.escnn"}
+
+
+def package_of(value: object) -> str | None:
+    """Return the name of the library that a class of `value` comes from, or `None`; nothing is imported."""
+    packages = (cls.__module__.partition(".")[0] for cls in type(value).__mro__)
+    return next((package for package in packages if package in ADAPTERS), None)
+
+
+def library_of(value: object) -> Library | None:
+    """Return the library that a class of `value` comes from, or `None`.
+
+    Example:
+        >>> from e2cnn import gspaces
+        >>> library_of(gspaces.Rot2dOnR2(4)).package
+        'e2cnn'
+        >>> library_of(3) is None
+        True
+    """
+    package = package_of(value)
+    return None if package is None else _library(package)
+
+
+def loaded_libraries() -> list[Library]:
+    """Return the libraries that this process has imported."""
+    return [_library(package) for package in ADAPTERS if package in sys.modules]
+
+
+def is_typed_tensor(value: object) -> bool:
+    """Return whether `value` is a typed tensor of a library, such as e2cnn's `GeometricTensor`."""
+    library = library_of(value)
+    return library is not None and isinstance(value, library.tensor_class)
+
+
+def is_field_type(value: object) -> bool:
+    """Return whether `value` is a field type of a library."""
+    library = library_of(value)
+    return library is not None and isinstance(value, library.type_class)
+
+
+def _library(package: str) -> Library:
+    library: Library = import_module(f"{ADAPTERS[package]}.library").LIBRARY
+    return library
