@@ -100,7 +100,7 @@ def test_the_int8_simulation_is_exactly_invariant(plain, config):
 
 
 def test_one_graph_of_aimets_is_built(plain, monkeypatch):
-    """AIMET builds two connected graphs, for the batch norms and for the scaling; the second one is not needed."""
+    """AIMET alone builds a second connected graph, for the scaling, which is not needed here."""
     import aimet_torch._base.batch_norm_fold as folding
     import aimet_torch.cross_layer_equalization as cle
 

@@ -29,7 +29,7 @@ def unsafe_layers(trace: Trace) -> dict[torch.nn.Module, str]:
         for parameter in module._parameters.values()
         if parameter is not None
     )
-    reasons = {}
+    reasons: dict[torch.nn.Module, str] = {}
     for layer, name in trace.names.items():
         if not is_layer(layer):
             continue
