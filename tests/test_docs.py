@@ -28,6 +28,12 @@ def run(page: Path, **names: object) -> dict[str, object]:
     return namespace
 
 
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    """Let pages write files where nobody keeps any."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if FENCE.search(page.read_text("utf-8"))], ids=lambda page: page.stem
 )
@@ -48,25 +54,31 @@ def test_a_page_with_wrong_code_fails(tmp_path):
     assert caught.traceback[-1].lineno + 1 == 8
 
 
-def test_readme_example_runs():
-    from aimet_torch.quantsim import QuantizationSimModel
-
-    from eq_aimet.models import EquivariantMobileNetV2
-
-    x = torch.rand(1, 3, 33, 33)
-    names = run(
-        ROOT / "README.md",
-        model=EquivariantMobileNetV2(width=0.25, group=4, input_size=33).eval(),
-        x=x,
-        forward=lambda quantized: quantized(x),
-        QuantizationSimModel=QuantizationSimModel,
-    )
-    assert names["report"].cls_sets
-    assert names["sim"].model(x).shape == (1, 2)
+def test_readme_example_runs_as_it_stands(tmp_path):
+    torch.manual_seed(0)
+    names = run(ROOT / "README.md")
+    assert not names["plain"].training
+    assert (tmp_path / "model.onnx").stat().st_size > 0
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*sorted(ROOT.glob("*.md")), *PAGES], ids=lambda page: page.stem)
 def test_links_lead_to_files(page):
     targets = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text("utf-8"))
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = set()
+    for page in PAGES:
+        for toctree in re.findall(
+            r"^```\{toctree\}\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        ):
+            listed |= {line for line in toctree.splitlines() if line and not line.startswith(":")}
+    assert {page.stem for page in PAGES} - listed == {"index"}
+
+
+def test_pictures_are_small():
+    pictures = list((ROOT / "docs" / "images").iterdir())
+    assert pictures
+    assert [picture.name for picture in pictures if picture.stat().st_size > 100_000] == []

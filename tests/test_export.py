@@ -16,7 +16,7 @@ from export_networks import HIDDEN, IMAGE, SPACE, convolve
 from eq_aimet import equivariance_error, export_model, layer_blocks
 from eq_aimet.adapters.e2cnn import enn
 from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
-from eq_aimet.plain.operations import Add, Concat, GroupMaxPool, Mask, Subtract
+from eq_aimet.plain import Add, Concat, GroupMaxPool, Mask, Subtract
 from eq_aimet.symmetry import is_symmetric
 
 LIFTED = (

@@ -1,4 +1,4 @@
-"""Rewriting of a traced graph: no operation in place, and operations that AIMET quantizes as modules."""
+"""Rewriting of a traced graph: no operation in place."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.nn import functional as F
 
 from eq_aimet.adapters.refusals import shared_in_place
-from eq_aimet.plain.operations import Add, Concat, Multiply, Subtract
 
-__all__ = ["TracedGraph", "in_place_to_plain", "is_batch_size", "operations_to_modules"]
+__all__ = ["TracedGraph", "in_place_to_plain", "is_batch_size"]
 
 
 @dataclass(frozen=True)
@@ -40,19 +38,6 @@ _IN_PLACE_OPERATORS: dict[Any, Callable[..., Any]] = {
     operator.imul: operator.mul,
     operator.itruediv: operator.truediv,
 }
-
-# By what a user writes: the stem of the module's name, and the module.
-_BINARY: dict[Any, tuple[str, type[torch.nn.Module]]] = {
-    **dict.fromkeys((operator.add, torch.add, "add"), ("add", Add)),
-    **dict.fromkeys((operator.sub, torch.sub, "sub"), ("subtract", Subtract)),
-    **dict.fromkeys((operator.mul, torch.mul, "mul"), ("multiply", Multiply)),
-}
-_UNARY: dict[Any, tuple[str, type[torch.nn.Module]]] = {
-    **dict.fromkeys((F.relu, torch.relu, "relu"), ("relu", torch.nn.ReLU)),
-    **dict.fromkeys((F.sigmoid, torch.sigmoid, "sigmoid"), ("sigmoid", torch.nn.Sigmoid)),
-    **dict.fromkeys((F.tanh, torch.tanh, "tanh"), ("tanh", torch.nn.Tanh)),
-}
-_JOINS = (torch.cat, torch.concat, torch.concatenate)
 
 
 def is_batch_size(node: fx.Node, examples: dict[fx.Node, Any]) -> bool:
@@ -120,59 +105,3 @@ def _share(traced: TracedGraph, first: fx.Node, second: fx.Node) -> bool:
         return False
     pointers = [tensor.untyped_storage().data_ptr() for tensor in tensors]  # type: ignore[union-attr]
     return pointers[0] == pointers[1] != 0
-
-
-def operations_to_modules(traced: TracedGraph, taken: set[str]) -> dict[str, torch.nn.Module]:
-    """Replace sums, products, concatenations and activations by modules, in place; return these by name.
-
-    Args:
-        traced: The graph, with nothing in place.
-        taken: Names that other modules of the model have.
-    """
-    modules: dict[str, torch.nn.Module] = {}
-    for node in list(traced.graph.nodes):
-        found = _module_of(traced, node)
-        if found is None:
-            continue
-        stem, module, arguments = found
-        scope = traced.scopes[node]
-        path = f"{scope}.{stem}" if scope else stem
-        names = (path, *(f"{path}_{count}" for count in range(1, 10_000)))
-        name = next(name for name in names if name not in modules and name not in taken)
-        modules[name] = module.eval()
-        with traced.graph.inserting_before(node):
-            replacement = traced.graph.call_module(name, arguments)
-        traced.examples[replacement] = traced.examples[node]
-        node.replace_all_uses_with(replacement)
-        traced.graph.erase_node(node)
-    return modules
-
-
-def _module_of(traced: TracedGraph, node: fx.Node) -> tuple[str, torch.nn.Module, tuple[Any, ...]] | None:
-    """Return (name, module, arguments) of the module that does what `node` does, or `None`."""
-    if node.op not in ("call_function", "call_method"):
-        return None
-    if (
-        node.target in _BINARY
-        and not node.kwargs
-        and [_is_tensor(traced, a) for a in node.args] == [True, True]
-    ):
-        stem, cls = _BINARY[node.target]
-        return stem, cls(), node.args
-    if node.target in _UNARY and not any(node.kwargs.values()) and _is_tensor(traced, node.args[0]):
-        stem, cls = _UNARY[node.target]
-        return stem, cls(), node.args[:1]
-    if node.target in _JOINS and set(node.kwargs) <= {"dim", "axis"}:
-        dim = next(iter(node.kwargs.values()), node.args[1] if len(node.args) > 1 else 0)
-        parts = node.args[0]
-        if (
-            isinstance(dim, int)
-            and isinstance(parts, (list, tuple))
-            and all(_is_tensor(traced, p) for p in parts)
-        ):
-            return "concat", Concat(dim), tuple(parts)
-    return None
-
-
-def _is_tensor(traced: TracedGraph, argument: Any) -> bool:
-    return isinstance(argument, fx.Node) and isinstance(traced.examples.get(argument), torch.Tensor)

@@ -19,11 +19,11 @@ import torch
 from torch import fx
 
 from eq_aimet import plain
+from eq_aimet.adapters.functions import operations_to_modules
 from eq_aimet.adapters.graphs import (
     TracedGraph,
     in_place_to_plain,
     is_batch_size,
-    operations_to_modules,
 )
 from eq_aimet.adapters.libraries import is_field_type, is_typed_tensor, library_of, loaded_libraries
 from eq_aimet.adapters.refusals import data_dependent, fixed_batch_size, tracing_error, wrong_type
@@ -64,13 +64,13 @@ def trace_plain_model(
         attributes = {target: copy.deepcopy(operator.attrgetter(target)(root)) for target in targets}
     traced = TracedGraph(graph, tracer.examples, tracer.scopes, tracer.in_place)
     in_place_to_plain(traced)
-    operations = operations_to_modules(traced, taken=set(tracer.plain_modules))
+    operations_to_modules(traced, attributes, tracer.plain_modules)
     # A copy does not remember this tracer, which unpickling the model would otherwise ask for.
     plain_graph = fx.Graph()
     plain_graph.output(plain_graph.graph_copy(graph, {}))
     _drop_unused_operations(plain_graph)
     plain_graph.lint()
-    modules = {**tracer.plain_modules, **operations, **attributes}
+    modules = {**tracer.plain_modules, **attributes}
     return fx.GraphModule(modules, plain_graph, type(model).__name__).eval()
 
 
@@ -107,6 +107,11 @@ class _Proxy(fx.Proxy):
         if name in _PROPERTIES and isinstance(self.tracer.examples[self.node], torch.Tensor):
             return self.tracer.create_proxy("call_function", getattr, (self, name), {})
         return super().__getattr__(name)
+
+    def __mul__(self, other: Any) -> Any:
+        if is_typed_tensor(other):
+            return NotImplemented  # a factor on the left of a field: the field multiplies itself
+        return self.tracer.create_proxy("call_function", operator.mul, (self, other), {})
 
     def __iadd__(self, other: Any) -> Any:
         return self._change(operator.iadd, other)

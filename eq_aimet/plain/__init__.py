@@ -1,25 +1,40 @@
-"""The few plain modules that exported models are made of beside torch's own. Needs torch alone."""
+"""The plain modules that exported models are made of beside torch's own. They need torch alone."""
 
+from eq_aimet.plain.arithmetic import Add, Divide, MatrixProduct, Maximum, Minimum, Multiply, Subtract
+from eq_aimet.plain.block_norms import BlockNorm, NormActivation, NormMaxPool
 from eq_aimet.plain.block_products import BlockProducts
+from eq_aimet.plain.channels import Concat, SelectChannels
 from eq_aimet.plain.circular_mask import circular_mask
-from eq_aimet.plain.field_modules import (
-    ConcatenatedActivation,
-    Gate,
-    GatedChannels,
-    ShiftedSigmoid,
-    VectorField,
-)
-from eq_aimet.plain.norm_modules import BlockNorm, NormActivation, NormMaxPool
-from eq_aimet.plain.operations import Add, Concat, GroupMaxPool, Mask, Multiply, SelectChannels, Subtract
+from eq_aimet.plain.constant_operands import Mask, Scale, Shift
+from eq_aimet.plain.field_activations import ConcatenatedActivation, VectorField
+from eq_aimet.plain.gates import Gate, GatedChannels, ShiftedSigmoid
+from eq_aimet.plain.padding import ConstantPad
+from eq_aimet.plain.pooling import GroupMaxPool, UnevenAveragePool, UnevenMaxPool
+from eq_aimet.plain.quantization_points import QuantizationPoint
+from eq_aimet.plain.reductions import Largest, Mean, Smallest, Sum
 
 __all__ = [
     "Add",
     "Subtract",
     "Multiply",
+    "Divide",
+    "Maximum",
+    "Minimum",
+    "MatrixProduct",
+    "Scale",
+    "Shift",
+    "Mask",
     "Concat",
     "SelectChannels",
-    "Mask",
+    "Mean",
+    "Sum",
+    "Largest",
+    "Smallest",
     "GroupMaxPool",
+    "UnevenAveragePool",
+    "UnevenMaxPool",
+    "ConstantPad",
+    "QuantizationPoint",
     "ConcatenatedActivation",
     "VectorField",
     "ShiftedSigmoid",

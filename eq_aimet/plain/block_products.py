@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from eq_aimet.plain.operations import Multiply, SelectChannels
+from eq_aimet.plain.arithmetic import Multiply
+from eq_aimet.plain.channels import SelectChannels
 
 __all__ = ["BlockProducts"]
 
@@ -31,4 +32,5 @@ class BlockProducts(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the products, (batch, blocks · size², …) of (batch, blocks · size, …)."""
-        return self.multiply(self.first(x), self.second(x))
+        products: torch.Tensor = self.multiply(self.first(x), self.second(x))
+        return products

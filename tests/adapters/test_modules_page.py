@@ -17,8 +17,7 @@ from module_equalization import LAYER, YES, try_equalization
 
 from eq_aimet import export_model
 from eq_aimet.adapters.e2cnn import enn
-from eq_aimet.plain.norm_modules import NormMaxPool
-from eq_aimet.plain.operations import GroupMaxPool, SelectChannels
+from eq_aimet.plain import GroupMaxPool, NormMaxPool, SelectChannels, UnevenMaxPool
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -113,7 +112,14 @@ def is_quantized(case):
     if len(quantized) != len([module for module in leaves if not isinstance(module, torch.nn.Identity)]):
         return False
     # The values of these are some of their input's; alone in a network they have nothing to quantize.
-    selecting = (SelectChannels, GroupMaxPool, NormMaxPool, torch.nn.MaxPool2d, torch.nn.Identity)
+    selecting = (
+        SelectChannels,
+        GroupMaxPool,
+        NormMaxPool,
+        UnevenMaxPool,
+        torch.nn.MaxPool2d,
+        torch.nn.Identity,
+    )
     if not any(module.output_quantizers[0] for module in quantized) and not all(
         isinstance(module, selecting) for module in leaves
     ):

@@ -89,7 +89,7 @@ def test_equalization_changes_neither_the_function_nor_its_symmetry(image, plain
 
 
 # ELU is not homogeneous: in the dense network most scales end there.
-LEFT_OUT = {WideResNet: 0, DenseNet: 4, ContinuousNet: 0, UNet: 0}
+LEFT_OUT = {WideResNet: 0, DenseNet: 3, ContinuousNet: 0, UNet: 0}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -99,7 +99,7 @@ def test_every_layer_is_equalized_or_left_out_for_a_reason(network, plain, equal
     assert sorted(layer.name for layer in report.layers) == sorted(names)
     assert len(report.left_out) == LEFT_OUT[type(network)]
     for layer in report.left_out:
-        assert "ELU `layers." in layer.reason or "the operation 'mean' may be over channels" in layer.reason
+        assert "ELU `layers." in layer.reason
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -116,7 +116,7 @@ def test_the_quantized_network_is_as_symmetric_as_its_fields_allow(network, imag
     error = equivariance_error(sim.model, image, elements=TURNS).worst
     if isinstance(network, ContinuousNet):
         # A quarter turn changes signs of a vector's components, and the grid of INT8 values is not symmetric.
-        assert 0.0 < error < 0.05
+        assert error < 0.05
     else:
         assert error == 0.0
 

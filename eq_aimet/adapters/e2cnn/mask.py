@@ -64,8 +64,8 @@ class CircularMask(EquivariantModule):
         return input_shape
 
     def export(self) -> torch.nn.Module:
-        """Returns a new plain `eq_aimet.plain.operations.Mask` in eval mode; this module keeps its mode."""
-        from eq_aimet.plain.operations import Mask
+        """Returns a new plain `eq_aimet.plain.Mask` in eval mode; this module keeps its mode."""
+        from eq_aimet.plain import Mask
 
         return Mask(self.mask.clone()).eval()
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from aimet_torch.utils import create_rand_tensors_given_shapes, in_eval_mode
+from aimet_torch.utils import create_rand_tensors_given_shapes
 
 from eq_aimet.errors import EqualizationError, InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry import channel_counts, is_convolution
-from eq_aimet.symmetry.calling import call_model, map_tensors, tensors_in
+from eq_aimet.symmetry.calling import map_tensors, tensors_in
 
-__all__ = ["check_input", "check_model", "make_inputs", "refuse_input"]
+__all__ = ["check_model", "make_inputs", "refuse_input"]
 
 
 def check_model(model: Any) -> None:
@@ -146,20 +146,6 @@ def make_inputs(model: torch.nn.Module, input_shapes: Any, dummy_input: Any) -> 
     device = next(model.parameters()).device
     # Copies: inference tensors can't be traced, and a model may change its input.
     return map_tensors(lambda tensor: tensor.detach().to(device, copy=True), dummy_input)
-
-
-def check_input(model: torch.nn.Module, dummy_input: Any) -> None:
-    """Check that a model computes an output for an input.
-
-    Raises:
-        InvalidArgumentError: If it does not.
-    """
-    inputs = make_inputs(model, None, dummy_input)
-    try:
-        with in_eval_mode(model), torch.no_grad():
-            call_model(model, inputs)
-    except Exception as error:
-        raise refuse_input(error, inputs, by_shape=False) from error
 
 
 def _inputs_of_shapes(input_shapes: Any) -> tuple[torch.Tensor, ...]:

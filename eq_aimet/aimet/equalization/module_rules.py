@@ -11,8 +11,14 @@ from typing import Any, Protocol
 import torch
 
 from eq_aimet.aimet.equalization.scale_variables import Threshold, Variables
-from eq_aimet.plain.field_modules import VectorField
-from eq_aimet.plain.norm_modules import BlockNorm, NormActivation, NormMaxPool
+from eq_aimet.plain import (
+    BlockNorm,
+    NormActivation,
+    NormMaxPool,
+    UnevenAveragePool,
+    UnevenMaxPool,
+    VectorField,
+)
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry import channel_counts, is_convolution, is_layer
 
@@ -144,6 +150,10 @@ def _norm_max_pooling(tracer: _Tracer, module: Any, ids: torch.Tensor) -> torch.
     return ids
 
 
+def _pooling(tracer: _Tracer, module: Any, ids: torch.Tensor) -> torch.Tensor:
+    return ids
+
+
 def _vector_field(tracer: _Tracer, module: Any, ids: torch.Tensor) -> torch.Tensor:
     rotations = module.rotations
     firsts = tracer.variables.join_blocks(ids, (rotations,) * (len(ids) // rotations))
@@ -153,6 +163,8 @@ def _vector_field(tracer: _Tracer, module: Any, ids: torch.Tensor) -> torch.Tens
 _RULES: dict[type, Callable[[_Tracer, Any, torch.Tensor], torch.Tensor | str]] = {
     BlockNorm: _block_norm,
     NormActivation: _norm_activation,
+    UnevenAveragePool: _pooling,
+    UnevenMaxPool: _pooling,
     NormMaxPool: _norm_max_pooling,
     VectorField: _vector_field,
 }

@@ -11,11 +11,23 @@ from aimet_torch.nn import QuantizationMixin
 from aimet_torch.onnx_utils import map_torch_types_to_onnx
 from aimet_torch.utils import modules_to_treat_as_leaf
 
-from eq_aimet.plain.field_modules import ConcatenatedActivation, ShiftedSigmoid, VectorField
-from eq_aimet.plain.norm_modules import BlockNorm, NormActivation, NormMaxPool
-from eq_aimet.plain.operations import Add, Concat, GroupMaxPool, Mask, Multiply, SelectChannels, Subtract
+from eq_aimet import plain
 
 __all__ = [
+    "QuantizedConstantPad",
+    "QuantizedDivide",
+    "QuantizedLargest",
+    "QuantizedMatrixProduct",
+    "QuantizedMaximum",
+    "QuantizedMean",
+    "QuantizedMinimum",
+    "QuantizedQuantizationPoint",
+    "QuantizedScale",
+    "QuantizedShift",
+    "QuantizedSmallest",
+    "QuantizedSum",
+    "QuantizedUnevenAveragePool",
+    "QuantizedUnevenMaxPool",
     "QuantizedAdd",
     "QuantizedBlockNorm",
     "QuantizedConcat",
@@ -34,27 +46,43 @@ __all__ = [
 # The ONNX types decide which of AIMET's configuration rules apply, and must be known before `implements`
 # runs:
 # - Add needs an output quantizer, or gives it to the ReLU behind it (the supergroup Add, Relu).
-# - ReduceMax, Gather and MaxPool are in AIMET's list of grid-preserving operators: their outputs are some of
-#   their inputs, so there is no output quantizer.
+# - A quantization point and a padding by a number need an output quantizer. Identity and Pad have none in
+#   AIMET's rules, so these two go by names of their own.
+# - ReduceMax, ReduceMin, Gather and MaxPool are in AIMET's list of grid-preserving operators: their outputs
+#   are some of their inputs, so there is no output quantizer.
 # - Mul keeps its output quantizer. A mask of zeros and ones would need none, but the masks of e2cnn fall
 #   off smoothly at the rim; and without one the deployed convolution behind a mask would get float input
 #   and run in float.
 # - Modules that consist of several ONNX operators are one to AIMET, quantized where they begin and end; they
 #   go by their last operator.
 _ONNX_TYPES: dict[type[torch.nn.Module], list[str]] = {
-    Add: ["Add"],
-    Subtract: ["Sub"],
-    Multiply: ["Mul"],
-    Concat: ["Concat"],
-    Mask: ["Mul"],
-    GroupMaxPool: ["ReduceMax"],
-    SelectChannels: ["Gather"],
-    ShiftedSigmoid: ["Sigmoid"],
-    BlockNorm: ["ReduceL2"],
-    NormActivation: ["Mul"],
-    NormMaxPool: ["MaxPool"],
-    VectorField: ["Mul"],
-    ConcatenatedActivation: ["Relu"],
+    plain.Add: ["Add"],
+    plain.Subtract: ["Sub"],
+    plain.Multiply: ["Mul"],
+    plain.Divide: ["Div"],
+    plain.Maximum: ["Max"],
+    plain.Minimum: ["Min"],
+    plain.MatrixProduct: ["MatMul"],
+    plain.Scale: ["Mul"],
+    plain.Shift: ["Add"],
+    plain.Mask: ["Mul"],
+    plain.Concat: ["Concat"],
+    plain.SelectChannels: ["Gather"],
+    plain.Mean: ["ReduceMean"],
+    plain.Sum: ["ReduceSum"],
+    plain.Largest: ["ReduceMax"],
+    plain.Smallest: ["ReduceMin"],
+    plain.GroupMaxPool: ["ReduceMax"],
+    plain.UnevenAveragePool: ["ReduceMean"],
+    plain.UnevenMaxPool: ["ReduceMax"],
+    plain.ConstantPad: ["ConstantPad"],
+    plain.QuantizationPoint: ["QuantizationPoint"],
+    plain.ShiftedSigmoid: ["Sigmoid"],
+    plain.BlockNorm: ["ReduceL2"],
+    plain.NormActivation: ["Mul"],
+    plain.NormMaxPool: ["MaxPool"],
+    plain.VectorField: ["Mul"],
+    plain.ConcatenatedActivation: ["Relu"],
 }
 map_torch_types_to_onnx.update(_ONNX_TYPES)
 # AIMET's graph would otherwise look into those that take several tensor operations.
@@ -92,66 +120,140 @@ class _QuantizedPair(_Quantized):
         self.input_quantizers = torch.nn.ModuleList([None, None])  # type: ignore[list-item]
 
 
-@QuantizationMixin.implements(Add)
-class QuantizedAdd(_QuantizedPair, Add):
+@QuantizationMixin.implements(plain.Add)
+class QuantizedAdd(_QuantizedPair, plain.Add):
     """`Add` with two input quantizers and one output quantizer."""
 
 
-@QuantizationMixin.implements(Subtract)
-class QuantizedSubtract(_QuantizedPair, Subtract):
+@QuantizationMixin.implements(plain.Subtract)
+class QuantizedSubtract(_QuantizedPair, plain.Subtract):
     """`Subtract` with two input quantizers and one output quantizer."""
 
 
-@QuantizationMixin.implements(Multiply)
-class QuantizedMultiply(_QuantizedPair, Multiply):
+@QuantizationMixin.implements(plain.Multiply)
+class QuantizedMultiply(_QuantizedPair, plain.Multiply):
     """`Multiply` with two input quantizers and one output quantizer."""
 
 
-@QuantizationMixin.implements(Concat)
-class QuantizedConcat(_Quantized, Concat):
+@QuantizationMixin.implements(plain.Concat)
+class QuantizedConcat(_Quantized, plain.Concat):
     """`Concat` with one output quantizer; as in AIMET's, inputs beyond the first have none."""
 
 
-@QuantizationMixin.implements(Mask)
-class QuantizedMask(_Quantized, Mask):
+@QuantizationMixin.implements(plain.Mask)
+class QuantizedMask(_Quantized, plain.Mask):
     """`Mask` with one input and one output quantizer; the mask itself stays as it is."""
 
 
-@QuantizationMixin.implements(GroupMaxPool)
-class QuantizedGroupMaxPool(_Quantized, GroupMaxPool):
+@QuantizationMixin.implements(plain.GroupMaxPool)
+class QuantizedGroupMaxPool(_Quantized, plain.GroupMaxPool):
     """`GroupMaxPool`; AIMET leaves the output quantizer off."""
 
 
-@QuantizationMixin.implements(SelectChannels)
-class QuantizedSelectChannels(_Quantized, SelectChannels):
+@QuantizationMixin.implements(plain.SelectChannels)
+class QuantizedSelectChannels(_Quantized, plain.SelectChannels):
     """`SelectChannels`; AIMET leaves the output quantizer off."""
 
 
-@QuantizationMixin.implements(ShiftedSigmoid)
-class QuantizedShiftedSigmoid(_Quantized, ShiftedSigmoid):
+@QuantizationMixin.implements(plain.ShiftedSigmoid)
+class QuantizedShiftedSigmoid(_Quantized, plain.ShiftedSigmoid):
     """`ShiftedSigmoid` with one input and one output quantizer."""
 
 
-@QuantizationMixin.implements(BlockNorm)
-class QuantizedBlockNorm(_Quantized, BlockNorm):
+@QuantizationMixin.implements(plain.BlockNorm)
+class QuantizedBlockNorm(_Quantized, plain.BlockNorm):
     """`BlockNorm` with one input and one output quantizer."""
 
 
-@QuantizationMixin.implements(NormActivation)
-class QuantizedNormActivation(_Quantized, NormActivation):
+@QuantizationMixin.implements(plain.NormActivation)
+class QuantizedNormActivation(_Quantized, plain.NormActivation):
     """`NormActivation` with one input and one output quantizer."""
 
 
-@QuantizationMixin.implements(NormMaxPool)
-class QuantizedNormMaxPool(_Quantized, NormMaxPool):
+@QuantizationMixin.implements(plain.NormMaxPool)
+class QuantizedNormMaxPool(_Quantized, plain.NormMaxPool):
     """`NormMaxPool`; AIMET leaves the output quantizer off."""
 
 
-@QuantizationMixin.implements(VectorField)
-class QuantizedVectorField(_Quantized, VectorField):
+@QuantizationMixin.implements(plain.VectorField)
+class QuantizedVectorField(_Quantized, plain.VectorField):
     """`VectorField` with one input and one output quantizer."""
 
 
-@QuantizationMixin.implements(ConcatenatedActivation)
-class QuantizedConcatenatedActivation(_Quantized, ConcatenatedActivation):
+@QuantizationMixin.implements(plain.ConcatenatedActivation)
+class QuantizedConcatenatedActivation(_Quantized, plain.ConcatenatedActivation):
     """`ConcatenatedActivation` with one input and one output quantizer."""
+
+
+@QuantizationMixin.implements(plain.Divide)
+class QuantizedDivide(_QuantizedPair, plain.Divide):
+    """`Divide` with two input quantizers and one output quantizer."""
+
+
+@QuantizationMixin.implements(plain.Maximum)
+class QuantizedMaximum(_QuantizedPair, plain.Maximum):
+    """`Maximum` with two input quantizers and one output quantizer."""
+
+
+@QuantizationMixin.implements(plain.Minimum)
+class QuantizedMinimum(_QuantizedPair, plain.Minimum):
+    """`Minimum` with two input quantizers and one output quantizer."""
+
+
+@QuantizationMixin.implements(plain.MatrixProduct)
+class QuantizedMatrixProduct(_QuantizedPair, plain.MatrixProduct):
+    """`MatrixProduct` with two input quantizers and one output quantizer."""
+
+
+@QuantizationMixin.implements(plain.Scale)
+class QuantizedScale(_Quantized, plain.Scale):
+    """`Scale` with one input and one output quantizer; a learned factor has a quantizer too."""
+
+
+@QuantizationMixin.implements(plain.Shift)
+class QuantizedShift(_Quantized, plain.Shift):
+    """`Shift` with one input and one output quantizer; a learned offset has a quantizer too."""
+
+
+@QuantizationMixin.implements(plain.Mean)
+class QuantizedMean(_Quantized, plain.Mean):
+    """`Mean` with one input and one output quantizer."""
+
+
+@QuantizationMixin.implements(plain.Sum)
+class QuantizedSum(_Quantized, plain.Sum):
+    """`Sum` with one input and one output quantizer."""
+
+
+@QuantizationMixin.implements(plain.UnevenAveragePool)
+class QuantizedUnevenAveragePool(_Quantized, plain.UnevenAveragePool):
+    """`UnevenAveragePool` with one input and one output quantizer."""
+
+
+@QuantizationMixin.implements(plain.ConstantPad)
+class QuantizedConstantPad(_Quantized, plain.ConstantPad):
+    """`ConstantPad` with one input and one output quantizer."""
+
+
+@QuantizationMixin.implements(plain.Largest)
+class QuantizedLargest(_Quantized, plain.Largest):
+    """`Largest`; AIMET leaves the output quantizer off."""
+
+
+@QuantizationMixin.implements(plain.Smallest)
+class QuantizedSmallest(_Quantized, plain.Smallest):
+    """`Smallest`; AIMET leaves the output quantizer off."""
+
+
+@QuantizationMixin.implements(plain.UnevenMaxPool)
+class QuantizedUnevenMaxPool(_Quantized, plain.UnevenMaxPool):
+    """`UnevenMaxPool`; AIMET leaves the output quantizer off."""
+
+
+@QuantizationMixin.implements(plain.QuantizationPoint)
+class QuantizedQuantizationPoint(_Quantized, plain.QuantizationPoint):
+    """`QuantizationPoint` with one output quantizer; a second one on the same values has no use."""
+
+    def __quant_init__(self) -> None:
+        super().__quant_init__()
+        self.input_quantizers = torch.nn.ModuleList([])

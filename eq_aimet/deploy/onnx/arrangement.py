@@ -8,6 +8,7 @@ for a turned image.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -46,7 +47,7 @@ def arrange(graph: Graph) -> tuple[Rewriting, ...]:
 
     - A quantized average pooling with constant divisor becomes a depthwise convolution with ones:
       onnxruntime sums the windows of an average pooling in floats, in an order that a turn changes.
-    - A quantized mean over the grid becomes a global average pooling, which is summed in integers.
+    - A quantized mean or sum over the grid becomes a global average pooling, which is summed in integers.
     - A grouped convolution whose groups have as many inputs as outputs becomes a depthwise one.
 
     Returns:
@@ -108,7 +109,17 @@ def _average_pool(graph: Graph, quantized: _Quantized) -> str:
 
 
 def _mean(graph: Graph, quantized: _Quantized) -> str:
-    """A mean over both dimensions of the grid is GlobalAveragePool, and a Reshape of what it gives."""
+    """A mean over both dimensions of the grid is GlobalAveragePool, and a Reshape of its output."""
+    return _global_average(graph, quantized, divisor=1)
+
+
+def _sum(graph: Graph, quantized: _Quantized) -> str:
+    """A sum over n pixels is n times their mean: the mean, quantized with 1/n of the scale."""
+    shape = graph.shape(quantized.node.input[0]) or ()
+    return _global_average(graph, quantized, divisor=int(np.prod(shape[2:])))
+
+
+def _global_average(graph: Graph, quantized: _Quantized, divisor: int) -> str:
     node, options = quantized.node, attributes(quantized.node)
     axes = options.get("axes")
     if axes is None and len(node.input) > 1 and node.input[1] in graph.constants:
@@ -117,18 +128,19 @@ def _mean(graph: Graph, quantized: _Quantized) -> str:
     after = quantized.after
     if after is None or shape is None or out_shape is None or len(shape) != 4 or axes is None:
         return ""
-    if tuple(sorted(axis % 4 for axis in axes)) != _SPATIAL:
+    scale = graph.constants.get(after.input[1])
+    if tuple(sorted(axis % 4 for axis in axes)) != _SPATIAL or scale is None:
         return ""
+    encoding = [graph.constant((scale / divisor).astype(scale.dtype)), *after.input[2:]]
     graph.remove(node)
+    graph.remove(after)
     pooled = graph.node("GlobalAveragePool", [node.input[0]])
     if len(out_shape) == 4:
-        after.input[0] = pooled
+        graph.node("QuantizeLinear", [pooled, *encoding], after.output[0])
         return "a global average pooling"
     # The integers are reshaped, so that the pooling stays between its two quantizers.
-    quantize = graph.node("QuantizeLinear", [pooled, *after.input[1:]])
-    graph.remove(after)
-    shape_name = graph.constant(np.array(out_shape, dtype=np.int64))
-    graph.node("Reshape", [quantize, shape_name], after.output[0])
+    quantize = graph.node("QuantizeLinear", [pooled, *encoding])
+    graph.node("Reshape", [quantize, _shape(graph, *out_shape)], after.output[0])
     return "a global average pooling"
 
 
@@ -140,43 +152,26 @@ def _grouped_convolution(graph: Graph, quantized: _Quantized) -> str:
     depthwise convolutions, which does not go through one small matrix product for each group.
     """
     node, options = quantized.node, attributes(quantized.node)
-    groups = options.get("group", 1)
     shape = graph.shape(node.input[0])
-    loaded = graph.producers().get(node.input[1])
-    weight = graph.constants.get(loaded.input[0]) if loaded is not None else None
-    if groups == 1 or shape is None or len(shape) != 4 or loaded is None or weight is None:
+    load = graph.producers().get(node.input[1])
+    weight = graph.constants.get(load.input[0]) if load is not None else None
+    if shape is None or load is None or weight is None or not _has_square_groups(shape, weight, options):
         return ""
     size = weight.shape[1]
-    dilations, auto_pad = options.get("dilations", [1, 1]), options.get("auto_pad", b"NOTSET")
-    if size == 1 or weight.shape[0] != groups * size or any(step != 1 for step in dilations):
-        return ""
-    if auto_pad != b"NOTSET" or len(graph.consumers()[loaded.input[0]]) > 1:
-        return ""
-    batch, channels, height, width = shape
-
-    integers = quantized.before.input[0]
-    value = graph.node("Reshape", [integers, _shape(graph, batch, groups, size, height, width)])
-    value = graph.node("Transpose", [value], perm=[0, 1, 3, 4, 2])  # [batch, groups, height, width, n]
-    value = graph.node("Reshape", [value, _shape(graph, batch, groups, 1, height, width, size)])
-    value = graph.node("Expand", [value, _shape(graph, batch, groups, size, height, width, size)])
-    value = graph.node("Reshape", [value, _shape(graph, batch, channels, height, width * size)])
-    value = graph.node("DequantizeLinear", [value, *quantized.before.input[1:]])
-
     kernel_height, kernel_width = weight.shape[2:]
-    # [groups·n, 1, k, k·n]; rebuilt at load as the weight itself is, where that is stored by orbit
-    laid_out = graph.node("Transpose", [loaded.input[0]], perm=[0, 2, 3, 1])
-    laid_out = graph.node(
-        "Reshape", [laid_out, _shape(graph, channels, 1, kernel_height, kernel_width * size)]
-    )
-    loaded.input[0] = laid_out
     top, left, bottom, right = options.get("pads", [0, 0, 0, 0])
     down, along = options.get("strides", [1, 1])
     graph.remove(node)
     graph.node(
         "Conv",
-        [value, *node.input[1:]],
+        [
+            _widened_input(graph, quantized.before, shape, size),
+            # a layer that runs several times has one weight for all runs
+            graph.once(("laid out", *load.input), lambda: _laid_out(graph, load, weight)),
+            *node.input[2:],
+        ],
         node.output[0],
-        group=channels,
+        group=shape[1],
         kernel_shape=[kernel_height, kernel_width * size],
         pads=[top, left * size, bottom, right * size],
         strides=[down, along * size],
@@ -184,8 +179,46 @@ def _grouped_convolution(graph: Graph, quantized: _Quantized) -> str:
     return f"a depthwise convolution {kernel_height}×{kernel_width * size}"
 
 
+def _has_square_groups(shape: tuple[int, ...], weight: np.ndarray, options: dict[str, Any]) -> bool:
+    """Return whether a convolution has groups of n > 1 inputs and n outputs, and no dilation."""
+    groups, size = options.get("group", 1), weight.shape[1]
+    return (
+        groups > 1
+        and size > 1
+        and len(shape) == 4
+        and weight.shape[0] == groups * size
+        and all(step == 1 for step in options.get("dilations", [1, 1]))
+        and options.get("auto_pad", b"NOTSET") == b"NOTSET"
+    )
+
+
+def _widened_input(graph: Graph, load: onnx.NodeProto, shape: tuple[int, ...], size: int) -> str:
+    """Return the input with the n channels of each group along the width, once for each of them."""
+    batch, channels, height, width = shape
+    groups = channels // size
+    value = graph.node("Reshape", [load.input[0], _shape(graph, batch, groups, size, height, width)])
+    value = graph.node("Transpose", [value], perm=[0, 1, 3, 4, 2])  # [batch, groups, height, width, n]
+    value = graph.node("Reshape", [value, _shape(graph, batch, groups, 1, height, width, size)])
+    value = graph.node("Expand", [value, _shape(graph, batch, groups, size, height, width, size)])
+    value = graph.node("Reshape", [value, _shape(graph, batch, channels, height, width * size)])
+    return graph.node("DequantizeLinear", [value, *load.input[1:]])
+
+
+def _laid_out(graph: Graph, load: onnx.NodeProto, weight: np.ndarray) -> str:
+    """Return the weight as a depthwise one; rebuilt at load as the weight itself is, if stored by orbit."""
+    channels, size, height, width = weight.shape
+    value = graph.node("Transpose", [load.input[0]], perm=[0, 2, 3, 1])
+    value = graph.node("Reshape", [value, _shape(graph, channels, 1, height, width * size)])
+    return graph.node("DequantizeLinear", [value, *load.input[1:]], **attributes(load))
+
+
 def _shape(graph: Graph, *sizes: int) -> str:
     return graph.constant(np.array(sizes, dtype=np.int64))
 
 
-_REWRITINGS = {"AveragePool": _average_pool, "ReduceMean": _mean, "Conv": _grouped_convolution}
+_REWRITINGS = {
+    "AveragePool": _average_pool,
+    "ReduceMean": _mean,
+    "ReduceSum": _sum,
+    "Conv": _grouped_convolution,
+}

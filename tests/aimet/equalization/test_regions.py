@@ -9,10 +9,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from eq_aimet import equalize_equivariant, equivariance_error, symmetrize, tag_blocks
-from eq_aimet.plain import Add, Concat, GroupMaxPool, Mask
-from eq_aimet.plain.field_modules import ConcatenatedActivation, Gate, VectorField
-from eq_aimet.plain.norm_modules import BlockNorm, NormActivation, NormMaxPool
-from eq_aimet.plain.operations import SelectChannels
+from eq_aimet.plain import (
+    Add,
+    BlockNorm,
+    Concat,
+    ConcatenatedActivation,
+    Gate,
+    GroupMaxPool,
+    Mask,
+    NormActivation,
+    NormMaxPool,
+    SelectChannels,
+    VectorField,
+)
 from eq_aimet.symmetry import asymmetry, regular_actions
 
 ORDER = 4

@@ -1,4 +1,4 @@
-"""Plain modules that look at the norm of each block of channels.
+"""Plain modules that compute the norm of each block of channels.
 
 Blocks may have different sizes and stand in any order.
 """
@@ -41,7 +41,7 @@ class _BlockModule(torch.nn.Module):
                 remedy="Give the sizes of the input's fields in channel order.",
             )
         sizes = torch.tensor(self.blocks)
-        self.sizes = tuple((int(size), int((sizes == size).sum())) for size in sizes.unique())
+        self.sizes = tuple((size, self.blocks.count(size)) for size in sorted(set(self.blocks)))
         self.register_buffer("block_of_channel", torch.arange(len(sizes)).repeat_interleave(sizes))
         if len(self.sizes) > 1:
             # Blocks of one size are brought together, so that the work does not grow with the number of
@@ -57,11 +57,11 @@ class _BlockModule(torch.nn.Module):
         squares = x.square()
         if len(self.sizes) == 1:
             size, count = self.sizes[0]
-            return squares.unflatten(1, (count, size)).sum(2).sqrt()  # [batch, blocks, size, ...]
+            return torch.unflatten(squares, 1, (count, size)).sum(2).sqrt()  # [batch, blocks, size, ...]
         widths = [size * count for size, count in self.sizes]
-        parts = squares.index_select(1, self.channel_order).split(widths, 1)
+        parts = torch.split(squares.index_select(1, self.channel_order), widths, 1)
         sums = [
-            part.unflatten(1, (count, size)).sum(2)
+            torch.unflatten(part, 1, (count, size)).sum(2)
             for part, (size, count) in zip(parts, self.sizes, strict=True)
         ]
         return torch.cat(sums, 1).index_select(1, self.block_order).sqrt()
