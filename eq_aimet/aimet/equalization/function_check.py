@@ -117,9 +117,8 @@ class FunctionCheck:
                 break
         return EqualizationError(
             f"Equalization would have changed what the model computes by {error.change:.1e} of its largest "
-            f"output, so it was undone, and the model is as it was. {place} Please report the model; until "
-            "then, put the operation in front of that layer into a module with a forward hook, or leave the "
-            "layer without blocks."
+            f"output, so it was undone, and the model is as it was. {place} Please report this model as a "
+            "fault of eq_aimet; until it is mended, the model can be quantized without equalization."
         )
 
     @torch.no_grad()

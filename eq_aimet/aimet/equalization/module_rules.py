@@ -30,9 +30,6 @@ _NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)
 class _Tracer(Protocol):
     variables: Variables
 
-    def use(self, tensor: torch.Tensor) -> None:
-        """Note that an operation or a module reads a parameter or buffer."""
-
 
 def is_norm(module: torch.nn.Module) -> bool:
     """Return whether a module is a batch norm that AIMET folds."""
@@ -101,7 +98,7 @@ def pass_module(tracer: _Tracer, module: Any, ids: torch.Tensor, shape: torch.Si
     """Return the variables of a module's output, or the reason why no scale passes it.
 
     Args:
-        tracer: What knows all variables, and counts the uses of parameters and buffers.
+        tracer: What knows all variables.
         module: A module that `is_whole` and is no layer.
         ids: The variables of its input.
         shape: The shape of its output.
@@ -129,7 +126,6 @@ def _batch_norm(tracer: _Tracer, module: Any, ids: torch.Tensor) -> torch.Tensor
 def _scale_along(tracer: _Tracer, module: torch.nn.Module, name: str, ids: torch.Tensor) -> None:
     tensor = getattr(module, name)
     if tensor is not None:
-        tracer.use(tensor)
         tracer.variables.scale_along(Threshold(module, name, tuple(tensor.shape), tensor.stride(), 0), ids)
 
 

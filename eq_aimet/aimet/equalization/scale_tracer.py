@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -102,11 +102,16 @@ class _Tracer(TorchDispatchMode):
         if self._wholes:
             self._wholes.pop()
             if not self._wholes:
-                self._pass_whole(module, next(iter([*args, *kwargs.values()])), output)
+                with _disable_current_modes():
+                    self._pass_whole(module, next(iter([*args, *kwargs.values()])), output)
 
     def _pass_whole(self, module: torch.nn.Module, tensor: torch.Tensor, output: torch.Tensor) -> None:
         value = self.values.get(tensor)
         ids = None if value is None else value.ids
+        if not is_layer(module):
+            for own in (*module._parameters.values(), *module._buffers.values()):
+                if own is not None:
+                    self.use(own)
         if is_layer(module):
             read, written = pass_layer(self.variables, module, ids)
             if ids is None:
