@@ -1,6 +1,6 @@
 """What AIMET's cross-layer scaling does while the hooks are installed.
 
-Each function takes AIMET's original and returns its replacement; `interception.py` draws the sequence of the calls.
+Each function takes AIMET's original and returns its replacement; `hooks.py` draws the sequence of the calls.
 """
 
 from __future__ import annotations
