@@ -190,7 +190,6 @@ def test_safetensors(network, plain, tmp_path):
     assert torch.equal(other(image()), plain(image()))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_tracing_by_torch(plain):
     with torch.no_grad():
         traced = torch.jit.trace(plain, image())
@@ -199,7 +198,6 @@ def test_tracing_by_torch(plain):
         assert torch.allclose(program.module()(image(3)), plain(image(3)), atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_onnx(plain, tmp_path):
     import onnxruntime
 
@@ -214,7 +212,6 @@ def test_onnx(plain, tmp_path):
         assert torch.allclose(torch.from_numpy(output), plain(image(3)), atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["Residual", "Sliced", "Classifier"])
 def test_aimet_reads_and_simulates(name):
     from aimet_torch.meta.connectedgraph import ConnectedGraph

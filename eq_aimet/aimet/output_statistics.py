@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from eq_aimet.symmetry import channel_ranges, is_layer, is_transposed
-from eq_aimet.symmetry.scaling import FloatArray
+from eq_aimet.symmetry.layers import is_layer, is_transposed
+from eq_aimet.symmetry.scaling import FloatArray, channel_ranges
 
 __all__ = [
     "OutputStatistics",

@@ -11,7 +11,7 @@ import torch
 from module_cases import input_types
 
 from eq_aimet import equalize_equivariant, export_model, tag_blocks
-from eq_aimet.symmetry import is_layer
+from eq_aimet.symmetry.layers import is_layer
 
 LAYER = "is a layer"
 YES = "yes"

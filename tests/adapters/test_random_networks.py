@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import os
 
-import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,7 +17,7 @@ from library_kits import E2CNN, ESCNN
 from module_cases import randomise
 
 from eq_aimet import equalize_equivariant, equivariance_error, export_model
-from eq_aimet.symmetry import is_layer
+from eq_aimet.symmetry.layers import is_layer
 
 IN_CI = "EQ_AIMET_RANDOM_NETWORKS" not in os.environ
 COUNT = int(os.environ.get("EQ_AIMET_RANDOM_NETWORKS", "25"))
@@ -153,12 +152,10 @@ def check_random_networks(kit, count, plans=PLANS):
     check()
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_random_networks_of_e2cnn():
     check_random_networks(E2CNN, COUNT)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_random_networks_of_escnn():
     # escnn needs minutes for the bases of D_N with N > 4, until it has stored them on the disk.
     quick = PLANS.filter(lambda plan: plan["group"][0] == "C" or plan["group"][1] <= 4)

@@ -208,7 +208,6 @@ def test_the_conventional_network_traces():
     assert torch.allclose(exported(x), network(x), atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's own, on jit.trace
 @pytest.mark.parametrize("make", [MobileNetV2, EquivariantMobileNetV2])
 def test_jit_traces(make):
     network = make(width=0.5, input_size=SIZE).eval()

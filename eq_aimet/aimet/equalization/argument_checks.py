@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from aimet_torch.utils import create_rand_tensors_given_shapes
 
+from eq_aimet.adapters.libraries import package_of
 from eq_aimet.errors import EqualizationError, InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import channel_counts, is_convolution
 from eq_aimet.symmetry.calling import map_tensors, tensors_in
+from eq_aimet.symmetry.layers import channel_counts, is_convolution
 
 __all__ = ["check_model", "make_inputs", "refuse_input"]
 
@@ -47,14 +48,12 @@ def check_model(model: Any) -> None:
 
 
 def _check_origin(name: str, module: torch.nn.Module) -> None:
-    # By name, so that neither package needs to be there.
-    packages = {base.__module__.split(".")[0] for base in type(module).__mro__}
-    for package in ("e2cnn", "escnn"):
-        if package in packages:
-            raise EqualizationError(
-                f"`{name or 'model'}` is a {type(module).__name__} of {package}, whose weights AIMET can't "
-                "read. Make a plain model first: `plain = export_model(model, dummy_input)`."
-            )
+    package = package_of(module)
+    if package is not None:
+        raise EqualizationError(
+            f"`{name or 'model'}` is a {type(module).__name__} of {package}, whose weights AIMET can't "
+            "read. Make a plain model first: `plain = export_model(model, dummy_input)`."
+        )
     if any(base.__name__ == "BaseQuantizationMixin" for base in type(module).__mro__):
         raise EqualizationError(
             f"`{name or 'model'}` is a {type(module).__name__}, a layer of a quantization simulation. "

@@ -13,15 +13,9 @@ from aimet_torch.cross_layer_equalization import PythonClsImpl
 
 from eq_aimet.errors import EqualizationError
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import (
-    block_ranges,
-    is_blockwise_depthwise,
-    is_convolution,
-    join_blocks,
-    pair_scales,
-    triplet_scales,
-)
-from eq_aimet.symmetry.scaling import FloatArray
+from eq_aimet.symmetry.blocks import is_blockwise_depthwise
+from eq_aimet.symmetry.layers import is_convolution
+from eq_aimet.symmetry.scaling import FloatArray, block_ranges, join_blocks, pair_scales, triplet_scales
 
 __all__ = [
     "BlockClsImpl",

@@ -19,9 +19,10 @@ from eq_aimet.aimet.internals import absorb_bias
 from eq_aimet.aimet.output_statistics import shift_statistics
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import LayerBlocks, block_ranges, is_transposed, join_blocks, weight_orbits
+from eq_aimet.symmetry import LayerBlocks, weight_orbits
+from eq_aimet.symmetry.layers import is_transposed
 from eq_aimet.symmetry.orbits import bias_orbits, orbit_means, orbit_spreads
-from eq_aimet.symmetry.scaling import FloatArray
+from eq_aimet.symmetry.scaling import FloatArray, block_ranges, join_blocks
 
 __all__ = [
     "Absorption",

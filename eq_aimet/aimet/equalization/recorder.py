@@ -12,7 +12,8 @@ from eq_aimet.aimet.equalization.high_bias_fold import Absorption
 from eq_aimet.aimet.equalization.region_scaling import ScaledRegion
 from eq_aimet.aimet.equalization.regions import Joints
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import channel_ranges, is_transposed
+from eq_aimet.symmetry.layers import is_transposed
+from eq_aimet.symmetry.scaling import channel_ranges
 
 __all__ = ["Fold", "Recorder", "ScaledSet", "output_ranges"]
 

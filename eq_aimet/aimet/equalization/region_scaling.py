@@ -11,8 +11,8 @@ import torch
 from eq_aimet.aimet.equalization.regions import Joint, Joints
 from eq_aimet.aimet.equalization.scale_variables import Threshold
 from eq_aimet.aimet.output_statistics import scale_statistics
-from eq_aimet.symmetry import channel_ranges, is_transposed, pair_scales, scale_channels
-from eq_aimet.symmetry.scaling import FloatArray
+from eq_aimet.symmetry.layers import is_transposed
+from eq_aimet.symmetry.scaling import FloatArray, channel_ranges, pair_scales, scale_channels
 
 __all__ = ["ScaledRegion", "scale_regions"]
 

@@ -12,7 +12,8 @@ import torch.fx
 
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import channel_ranges, is_layer, is_transposed
+from eq_aimet.symmetry.layers import is_layer, is_transposed
+from eq_aimet.symmetry.scaling import channel_ranges
 
 __all__ = ["LayerRanges", "measure_weight_ranges", "most_uneven_layer"]
 

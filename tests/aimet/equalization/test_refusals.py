@@ -10,7 +10,7 @@ from torch import nn
 from eq_aimet import EqAimetError, equalize_equivariant, hookimpl, plugin_manager
 from eq_aimet.aimet.snapshot import Snapshot
 from eq_aimet.errors import EqualizationError, InvalidArgumentError
-from eq_aimet.symmetry import stored_blocks
+from eq_aimet.symmetry.blocks import stored_blocks
 
 IMAGE = torch.randn(2, 3, 17, 17, generator=torch.Generator().manual_seed(1))
 
