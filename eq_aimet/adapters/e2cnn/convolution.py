@@ -17,7 +17,7 @@ __all__ = ["ChannelwiseR2Conv", "build_convolution"]
 def build_convolution(
     in_type: FieldType, out_type: FieldType, kernel_size: int, *, initialize: bool = True, **options: Any
 ) -> R2Conv:
-    """Returns the `e2cnn.nn.R2Conv` that e2cnn's constructor gives, in a fraction of the time.
+    """Return the `e2cnn.nn.R2Conv` that e2cnn's constructor gives, in a fraction of the time.
 
     Weights (with the same seed), state dict and, up to rounding, outputs and gradients are those of
     `R2Conv(in_type, out_type, kernel_size, **options)`. What differs is how they are come by: see
