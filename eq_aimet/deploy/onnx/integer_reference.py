@@ -21,7 +21,7 @@ __all__ = ["IntegerReference"]
 _DOMAIN = "eq_aimet"
 
 
-class _Convolution(OpRun):
+class _Convolution(OpRun):  # type: ignore[misc]
     op_domain = _DOMAIN
 
     def _run(
@@ -43,7 +43,7 @@ class _Convolution(OpRun):
         return (output,)
 
 
-class _MatrixProduct(OpRun):
+class _MatrixProduct(OpRun):  # type: ignore[misc]
     op_domain = _DOMAIN
 
     def _run(
@@ -61,7 +61,7 @@ class _MatrixProduct(OpRun):
         return (output,)
 
 
-class _Sum(OpRun):
+class _Sum(OpRun):  # type: ignore[misc]
     op_domain = _DOMAIN
 
     def _run(
@@ -71,26 +71,37 @@ class _Sum(OpRun):
         return (kernels.add(a, b, of_a, of_b, Quantization(y_scale, y_zero)),)
 
 
-class _GlobalAverage(OpRun):
+class _GlobalAverage(OpRun):  # type: ignore[misc]
     op_domain = _DOMAIN
 
     def _run(self, x: Any, x_scale: Any, x_zero: Any, y_scale: Any, y_zero: Any) -> tuple[np.ndarray]:
         return (kernels.global_average(x, Quantization(x_scale, x_zero), Quantization(y_scale, y_zero)),)
 
 
-class _Quantize(OpRun):
+class _Quantize(OpRun):  # type: ignore[misc]
     op_domain = _DOMAIN
 
     def _run(self, x: Any, scale: Any, zero: Any) -> tuple[np.ndarray]:
         return (kernels.quantize(x, Quantization(scale, zero)),)
 
 
-class _Dequantize(OpRun):
+class _Dequantize(OpRun):  # type: ignore[misc]
     op_domain = _DOMAIN
 
     def _run(self, x: Any, scale: Any, zero: Any = None, axis: Any = None) -> tuple[np.ndarray]:
         of_x = Quantization(scale, np.zeros((), x.dtype) if zero is None else zero)
         return (kernels.dequantize(x, of_x, axis),)
+
+
+class GatherElements(OpRun):  # type: ignore[misc]
+    """ONNX's operator; onnx's own implementation takes at most 64 positions along the axis."""
+
+    op_domain = ""
+
+    def _run(self, data: Any, indices: Any, axis: Any = None) -> tuple[np.ndarray]:
+        along = (axis or 0) % data.ndim
+        kept = tuple(slice(None if place == along else size) for place, size in enumerate(indices.shape))
+        return (np.take_along_axis(data[kept], indices, along),)
 
 
 # How many quantized inputs each operator takes before its bias.
@@ -100,7 +111,7 @@ _INTEGER = {
     "Add": (_Sum, 2),
     "GlobalAveragePool": (_GlobalAverage, 1),
 }
-_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize]
+_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize, GatherElements]
 
 
 class IntegerReference:
