@@ -45,7 +45,7 @@ STEPS = {
 }
 
 
-@hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
 @hypothesis.given(
     kind=strategies.sampled_from(KINDS),
     seed=strategies.integers(0, 1000),
