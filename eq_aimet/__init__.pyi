@@ -29,6 +29,7 @@ from .errors import (
     ForwardError,
     InvalidArgumentError,
     MissingPackageError,
+    PluginError,
 )
 from .export import export_model
 from .hookspecs import hookimpl
@@ -89,6 +90,7 @@ __all__ = [
     "ForwardError",
     "DataError",
     "MissingPackageError",
+    "PluginError",
 ]
 
 __version__: str
