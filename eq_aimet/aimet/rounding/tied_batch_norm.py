@@ -2,49 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
-__all__ = ["tied_batch_norm"]
+__all__ = ["TiedBatchNorm"]
 
 
-def tied_batch_norm(layer: Any, orbits: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a `forward` for a batch norm; in eval mode it does what the batch norm does.
+class TiedBatchNorm:
+    """The `forward` of a batch norm; in eval mode it does what the batch norm does.
 
     In training mode the mean and the variance of a batch are those of all channels of an orbit together. The
-    running statistics of an orbit therefore stay equal, bit for bit.
+    running statistics of an orbit therefore stay equal, bit for bit. An object and not a function, so that a
+    copy of the batch norm gets a `forward` of its own.
 
     Args:
         layer: A batch norm of torch.
         orbits: The orbit of each channel, of shape (channels,).
     """
-    counts = torch.bincount(orbits)
 
-    def over_orbits(values: torch.Tensor) -> torch.Tensor:
-        """Return, for each channel, the mean over its orbit."""
-        places = orbits.to(values.device)
-        sums = values.new_zeros(len(counts)).index_add(0, places, values)
-        return (sums / counts.to(values.device))[places]
+    def __init__(self, layer: Any, orbits: torch.Tensor) -> None:
+        self._layer, self._orbits = layer, orbits
+        self._counts = torch.bincount(orbits)
 
-    def forward(images: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the normalized images, of shape (images, channels, …)."""
+        layer = self._layer
         if not layer.training:
             output: torch.Tensor = type(layer).forward(layer, images)
             return output
         others = [axis for axis in range(images.dim()) if axis != 1]
         shape = [1, -1, *[1] * (images.dim() - 2)]
-        means = over_orbits(images.mean(others))  # [channels]
+        means = self._over_orbits(images.mean(others))  # [channels]
         centred = images - means.reshape(shape)
-        variances = over_orbits(centred.square().mean(others))
-        values = counts[orbits].to(variances.device) * (images.numel() // images.shape[1])  # in each orbit
+        variances = self._over_orbits(centred.square().mean(others))
+        counts = self._counts[self._orbits].to(variances.device)
+        values = counts * (images.numel() // images.shape[1])  # in each orbit
         _update(layer, means.detach(), variances.detach() * values / (values - 1))
         output = centred * (variances + layer.eps).rsqrt().reshape(shape)
         if layer.affine:
             output = output * layer.weight.reshape(shape) + layer.bias.reshape(shape)
         return output.to(images.dtype)
 
-    return forward
+    def _over_orbits(self, values: torch.Tensor) -> torch.Tensor:
+        """Return, for each channel, the mean over its orbit."""
+        places = self._orbits.to(values.device)
+        sums = values.new_zeros(len(self._counts)).index_add(0, places, values)
+        return (sums / self._counts.to(values.device))[places]
 
 
 @torch.no_grad()

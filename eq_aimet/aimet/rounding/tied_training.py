@@ -20,7 +20,7 @@ from aimet_torch.quantsim import QuantizationSimModel
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from eq_aimet.aimet.patching import patch
-from eq_aimet.aimet.rounding.tied_batch_norm import tied_batch_norm
+from eq_aimet.aimet.rounding.tied_batch_norm import TiedBatchNorm
 from eq_aimet.aimet.rounding.tied_layers import check_still_tied, has_ties
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
@@ -82,9 +82,13 @@ class TiedParameters:
             for layer in model.modules():
                 blocks = layer_blocks(layer)
                 if type(layer) in _NORMS and blocks is not None and blocks.actions:
-                    undos.callback(patch(layer, "forward", tied_batch_norm(layer, bias_orbits(blocks))))
+                    undos.callback(patch(layer, "forward", TiedBatchNorm(layer, bias_orbits(blocks))))
             self._undos = undos.pop_all()
         self._watch_gradients()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy of the model, or a file, holds ordinary parameters.
+        return _no_ties, ()
 
     def remove(self) -> None:
         """End the ties; the parameters are ordinary ones again, with equal values in each orbit."""
@@ -120,6 +124,10 @@ class TiedParameters:
                 tie = self._ties.get(id(parameter))
                 if tie is not None:
                     tie.make_equal()
+
+
+def _no_ties() -> TiedParameters:
+    return TiedParameters(torch.nn.Identity(), [])
 
 
 def tie_parameters(model_or_sim: torch.nn.Module | QuantizationSimModel) -> TiedParameters:

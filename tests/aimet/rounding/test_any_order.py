@@ -45,7 +45,20 @@ STEPS = {
 }
 
 
-@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
+@hypothesis.settings(
+    max_examples=5,
+    deadline=None,
+    derandomize=True,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
+@hypothesis.example(
+    kind=(4, "channel"),
+    seed=1,
+    granularity="tensor",
+    bits=4,
+    rounded=True,
+    steps=["SeqMSE", "bias, measured"],
+)
 @hypothesis.given(
     kind=strategies.sampled_from(KINDS),
     seed=strategies.integers(0, 1000),

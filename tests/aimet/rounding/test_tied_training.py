@@ -1,6 +1,7 @@
 """Training inside `tie_parameters`: the values of an orbit stay equal, as if one value were trained."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -221,3 +222,17 @@ def test_ties_that_were_lost_before_are_named():
     symmetrize(sim.model)
     tie_parameters(sim).remove()
     run(sim.model)
+
+
+@pytest.mark.parametrize("carry", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_that_is_made_inside_is_an_ordinary_model(carry):
+    model = trainable(4)
+    with tie_parameters(model):
+        twin = carry(model)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(0.5)
+        assert equivariance_error(model, IMAGES[:2]).worst < 1e-10  # judges a copy, too
+    torch.testing.assert_close(twin(IMAGES), trainable(4)(IMAGES))
+    step(twin.train(), torch.optim.SGD(twin.parameters(), 0.1))
+    assert not is_symmetric(twin)
