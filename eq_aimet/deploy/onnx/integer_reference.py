@@ -93,6 +93,17 @@ class _Dequantize(OpRun):  # type: ignore[misc]
         return (kernels.dequantize(x, of_x, axis),)
 
 
+class GatherElements(OpRun):  # type: ignore[misc]
+    """ONNX's operator; onnx's own implementation takes at most 64 positions along the axis."""
+
+    op_domain = ""
+
+    def _run(self, data: Any, indices: Any, axis: Any = None) -> tuple[np.ndarray]:
+        along = (axis or 0) % data.ndim
+        kept = tuple(slice(None if place == along else size) for place, size in enumerate(indices.shape))
+        return (np.take_along_axis(data[kept], indices, along),)
+
+
 # How many quantized inputs each operator takes before its bias.
 _INTEGER = {
     "Conv": (_Convolution, 2),
@@ -100,7 +111,7 @@ _INTEGER = {
     "Add": (_Sum, 2),
     "GlobalAveragePool": (_GlobalAverage, 1),
 }
-_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize]
+_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize, GatherElements]
 
 
 class IntegerReference:
