@@ -25,6 +25,7 @@ from eq_aimet.adapters.graphs import (
     in_place_to_plain,
     is_batch_size,
 )
+from eq_aimet.adapters.label_norms import merge_label_norms
 from eq_aimet.adapters.libraries import is_field_type, is_typed_tensor, library_of, loaded_libraries
 from eq_aimet.adapters.refusals import data_dependent, fixed_batch_size, tracing_error, wrong_type
 from eq_aimet.errors import ExportError, InvalidArgumentError
@@ -65,6 +66,7 @@ def trace_plain_model(
     traced = TracedGraph(graph, tracer.examples, tracer.scopes, tracer.in_place)
     in_place_to_plain(traced)
     operations_to_modules(traced, attributes, tracer.plain_modules)
+    merge_label_norms(traced, tracer.plain_modules)
     # A copy does not remember this tracer, which unpickling the model would otherwise ask for.
     plain_graph = fx.Graph()
     plain_graph.output(plain_graph.graph_copy(graph, {}))

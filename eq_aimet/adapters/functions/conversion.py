@@ -17,7 +17,7 @@ from eq_aimet.adapters.functions.layers import LAYERS
 from eq_aimet.adapters.functions.movements import is_movement
 from eq_aimet.adapters.functions.operands import Activation, Converter
 from eq_aimet.adapters.functions.pooling import POOLING, adaptive_pool
-from eq_aimet.adapters.functions.resizing import RESIZING
+from eq_aimet.adapters.functions.resizing import RESIZING, upsampling
 from eq_aimet.adapters.graphs import TracedGraph, is_batch_size
 
 __all__ = ["CONVERTERS", "operations_to_modules"]
@@ -124,15 +124,18 @@ class _Rewriter:
         return isinstance(value, torch.Tensor) and value.is_floating_point()
 
     def _fit_to_grid(self, node: fx.Node) -> None:
-        """Replace an adaptive pooling whose size does not divide the grid that it is called on."""
-        pool = self.modules.get(str(node.target))
+        """Replace a pooling or upsampling that runs on the device by another module on this grid."""
+        module = self.modules.get(str(node.target))
         source = node.args[0] if node.args else None
-        if not isinstance(pool, (torch.nn.AdaptiveAvgPool2d, torch.nn.AdaptiveMaxPool2d)):
+        if not isinstance(source, fx.Node) or getattr(module, "return_indices", False):
             return
-        if isinstance(source, fx.Node) and not getattr(pool, "return_indices", False):
-            fitting = adaptive_pool(pool, self.examples[source])
-            if fitting is not pool:
-                self._replace(node, "uneven_pool", fitting, (source,))
+        fitting = module
+        if isinstance(module, (torch.nn.AdaptiveAvgPool2d, torch.nn.AdaptiveMaxPool2d)):
+            fitting = adaptive_pool(module, self.examples[source])
+        elif isinstance(module, torch.nn.Upsample):
+            fitting = upsampling(module, self.examples[source])
+        if fitting is not None and fitting is not module:
+            self._replace(node, str(node.target).rpartition(".")[2], fitting, (source,))
 
     def _replace(
         self, node: fx.Node, stem: str, module: torch.nn.Module, inputs: tuple[fx.Node, ...]
