@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from eq_aimet.deploy.onnx.constant_folding import fold_constants
 from eq_aimet.deploy.onnx.graph import Graph, attributes
 
 __all__ = ["Rewriting", "arrange"]
@@ -53,6 +54,7 @@ def arrange(graph: Graph) -> tuple[Rewriting, ...]:
         What was rewritten.
     """
     done = []
+    fold_constants(graph)
     for quantized in _quantized_operators(graph):
         node = quantized.node
         rewrite = _REWRITINGS.get(node.op_type)

@@ -92,6 +92,14 @@ class _Dequantize(OpRun):
         return (kernels.dequantize(x, of_x, axis),)
 
 
+class _GatherElements(OpRun):
+    op_domain = _DOMAIN
+
+    def _run(self, data: Any, indices: Any, axis: Any = None) -> tuple[np.ndarray]:
+        # ONNX's own implementation fails on axes of more than 64 entries.
+        return (np.take_along_axis(data, indices, axis or 0),)
+
+
 # How many quantized inputs each operator takes before its bias.
 _INTEGER = {
     "Conv": (_Convolution, 2),
@@ -99,7 +107,7 @@ _INTEGER = {
     "Add": (_Sum, 2),
     "GlobalAveragePool": (_GlobalAverage, 1),
 }
-_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize]
+_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize, _GatherElements]
 
 
 class IntegerReference:
@@ -192,6 +200,8 @@ def _follow_quantizers(graph: Graph) -> None:
             node.op_type, node.domain = _Dequantize.__name__, _DOMAIN
             del node.attribute[:]
             node.attribute.append(onnx.helper.make_attribute("axis", axis))
+        elif node.op_type == "GatherElements":
+            node.op_type, node.domain = _GatherElements.__name__, _DOMAIN
 
 
 def _clamps_at_zero(graph: Graph, quantize: onnx.NodeProto) -> bool:
