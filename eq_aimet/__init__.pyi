@@ -14,7 +14,7 @@ from .aimet.simulation.data_free_report import CalibrationReport
 from .aimet.simulation.portable_weights import PortableReport, make_portable
 from .aimet.simulation.tied_encodings import TyingReport, tie_encodings
 from .deploy.onnx.export_report import OnnxReport
-from .deploy.onnx.verification_report import VerificationReport, assert_bit_exact
+from .deploy.verification_report import VerificationReport, assert_bit_exact
 from .errors import (
     AsymmetryError,
     DataError,

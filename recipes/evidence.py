@@ -14,28 +14,23 @@ training, unless their images are very few.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import options
 import typer
-from rich import get_console
+from benchmarks.pages import put_between_marks, row
+from evidence_figures import Figures, measured
+from options import clear_errors
 
-from eq_aimet.errors import EqAimetError, InvalidArgumentError
-from eq_aimet.experiments import ResultsFolder, Settings, count_images
+from eq_aimet.arguments import check_choice, check_integer
+from eq_aimet.experiments import Settings, count_images
+from eq_aimet.experiments.tables import markdown_heading
 from eq_aimet.experiments.training import quiet_libraries
-
-if TYPE_CHECKING:
-    import torch
-
-    from eq_aimet.experiments.training import ImageDataModule
-
-Figures = dict[str, dict[str, float]]  # what was measured, by the network's precision or the step
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 CONVENTIONAL = {"model": "conventional"}
@@ -46,7 +41,6 @@ DENSE = {"architecture": "densenet", "model": "conventional", "group": 1}
 DENSE_P4M = {"architecture": "densenet", "model": "equivariant", "group": 4, "reflections": True}
 FRACTIONS = (1.0, 0.25, 0.1)
 MOST_EPOCHS = 48
-STABILITY_IMAGES = 128
 
 TISSUE = Settings(
     1, 1, 1, data="nuclei_in_pcam_layout", crop=47, width=0.5, epochs=24, learning_rate=1e-2, turns="any"
@@ -55,52 +49,24 @@ DIGITS = replace(TISSUE, data="mnist.npz", dataset="rotated-mnist", crop=33, epo
 TEST_IMAGES = {"tissue": None, "digits": 5000}
 PUBLISHED = "98.24 %"  # after 31 epochs, of filters of 5×5 and 7×7 pixels, on digits turned likewise
 
-# What each step costs and gives: the method of equalization, whether blocks are tied, and the standard
-# deviations of data-free calibration.
-STEPS: dict[str, tuple[str, bool, float | None]] = {
-    "AIMET: batch norms folded": ("fold", False, None),
-    "AIMET: and cross-layer equalization": ("aimet-cle", False, None),
-    "AIMET: and high-bias fold": ("aimet", False, None),
-    "eq_aimet: batch norms folded, blocks tied": ("fold", True, None),
-    "eq_aimet: and cross-layer equalization": ("cle", True, None),
-    "eq_aimet: and high-bias fold (unpadded)": ("eq_aimet", True, None),
-    "eq_aimet: and high-bias fold (all)": ("eq_aimet-all", True, None),
-    "eq_aimet: calibrated without data, β ± 4σ": ("eq_aimet", True, 4.0),
-    "eq_aimet: calibrated without data, β ± 7σ": ("eq_aimet", True, 7.0),
-}
-
-console = get_console()
-
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder of `nuclei_in_pcam_layout/` and `mnist.npz`.")],
-    only: Annotated[str, typer.Option(help="tissue, digits or all.")] = "all",
+    only: Annotated[str, typer.Option(help="The data: tissue, digits or all.")] = "all",
     seeds: Annotated[int, typer.Option(help="How many trainings of each network.")] = 3,
     width: options.Width = TISSUE.width,
     epochs: Annotated[
-        int | None, typer.Option(help="Epochs over all images; left out, what two cores do in some hours.")
+        int | None, typer.Option(help="Epochs over all images; by default what two cores do in some hours.")
     ] = None,
     device: options.Device = TISSUE.device,
     results: options.Results = Path("results/evidence"),
     write: Annotated[bool, typer.Option("--write", help=f"Put the tables into docs/{PAGE.name}.")] = False,
 ) -> None:
     """Train, quantize and measure what docs/results.md shows."""
-    try:
+    with clear_errors(lambda: "All finished epochs are kept; the same command goes on."):
         studies = {"tissue": TISSUE, "digits": DIGITS}
-        if only not in (*studies, "all"):
-            raise InvalidArgumentError(
-                "--only",
-                received=repr(only),
-                expected="tissue, digits or all",
-                remedy="Leave it out for all.",
-            )
-        if seeds < 1:
-            raise InvalidArgumentError(
-                "--seeds",
-                received=seeds,
-                expected="an integer of at least 1",
-                remedy="Take 3, so that the tables have a spread.",
-            )
+        check_choice("only", only, (*studies, "all"), remedy="Leave it out for all.")
+        check_integer("seeds", seeds, remedy="Take 3, so that the tables have a spread.")
         tables: list[str] = []
         for name, settings in studies.items():
             if only in (name, "all"):
@@ -116,14 +82,12 @@ def main(
         text = "\n".join(tables)
         typer.echo(text)
         if write:
-            put_into_page(text)
-    except EqAimetError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from error
+            command = " ".join(["python recipes/evidence.py", *_shown(sys.argv[1:])])
+            put_between_marks(f"`{command}`\n\n{text}", PAGE)
 
 
 def study(name: str, whole: Settings, seeds: Sequence[int], results: Path) -> Iterator[str]:
-    """Yields the lines of a data set's tables: less data, and on tissue what each step gives."""
+    """Yield the lines of a data set's tables: less data, and on tissue what each step gives."""
     found: dict[tuple[str, float], list[Figures]] = {}
     sizes: dict[str, int] = {}
     for fraction in FRACTIONS:
@@ -143,7 +107,7 @@ def study(name: str, whole: Settings, seeds: Sequence[int], results: Path) -> It
 
 
 def with_fraction(whole: Settings, fraction: float) -> Settings:
-    """Returns the settings of a run with a part of the training images, each seen the more often."""
+    """Return the settings of a run with a part of the training images, each seen the more often."""
     count = round(fraction * whole.train_images)
     return replace(
         whole,
@@ -154,95 +118,11 @@ def with_fraction(whole: Settings, fraction: float) -> Settings:
 
 
 def count_weights(settings: Settings) -> int:
-    """Returns how many numbers the run's network learns."""
+    """Return how many numbers the run's network learns."""
     with quiet_libraries():
         from eq_aimet.experiments import build_network, count_parameters
 
         return count_parameters(build_network(settings.model, settings))
-
-
-def measured(settings: Settings, results: Path, kind: str) -> Figures:
-    """Returns what was measured of a run's network, which is trained and measured only if it wasn't yet."""
-    trained = replace(settings, weights=Settings.weights)  # they don't matter to the training
-    folder = ResultsFolder.open(results / trained.run_name, trained.to_dict(), resume=True)
-    file = folder.path / f"{kind}-{settings.weights}.json"
-    if not file.exists():
-        with quiet_libraries():
-            from eq_aimet.experiments import open_data, train_network
-
-            data = open_data(settings)
-            console.log(f"{settings.run_name}")
-            model, _ = train_network(settings.model, settings, data, folder)
-            measure = measure_accuracies if kind == "accuracies" else measure_steps
-            folder.write_json(file.name, measure(model, settings, data))
-            console.log(f"{kind}: {file.read_text()}")
-    content: Figures = json.loads(file.read_text())
-    return content
-
-
-def measure_accuracies(model: torch.nn.Module, settings: Settings, data: ImageDataModule) -> Figures:
-    """Returns the accuracy in FP32, and in INT8 after equalization."""
-    from eq_aimet import export_model
-    from eq_aimet.experiments import equalize, simulate
-
-    images = data.images("train", settings.calibration_images).to(settings.device)
-    plain = export_model(model, dummy_input=images[:1])
-    in_float = figures(plain, plain, settings, data)
-    is_equivariant = settings.model == "equivariant"
-    equalize(plain, images[:1], "eq_aimet" if is_equivariant else "aimet")
-    sim = simulate(plain, images, weights=settings.weights, tied=is_equivariant)
-    return {"FP32": in_float, "INT8": figures(sim.model, plain, settings, data)}
-
-
-def measure_steps(model: torch.nn.Module, settings: Settings, data: ImageDataModule) -> Figures:
-    """Returns the figures of the FP32 network and of its INT8 simulation after each of the `STEPS`."""
-    from eq_aimet import export_model
-    from eq_aimet.experiments import equalize, simulate
-
-    images = data.images("train", settings.calibration_images).to(settings.device)
-    reference = export_model(model, dummy_input=images[:1])
-    found = {"FP32": figures(reference, reference, settings, data)}
-    for step, (method, tied, deviations) in STEPS.items():
-        plain = export_model(model, dummy_input=images[:1])
-        equalize(plain, images[:1], method)
-        sim = simulate(
-            plain,
-            images,
-            weights=settings.weights,
-            tied=tied,
-            portable=False,
-            standard_deviations=deviations,
-        )
-        found[step] = figures(sim.model, reference, settings, data)
-    return found
-
-
-def figures(
-    model: torch.nn.Module, reference: torch.nn.Module, settings: Settings, data: ImageDataModule
-) -> dict[str, float]:
-    """Returns accuracy, SQNR in dB against the reference, rotation errors and changed predictions."""
-    import torch
-
-    from eq_aimet import equivariance_error
-    from eq_aimet.deploy.onnx.measuring import signal_to_noise
-    from eq_aimet.experiments.pictures import measure_stability
-    from eq_aimet.experiments.training import measure_accuracy
-
-    images = data.images("test", STABILITY_IMAGES).to(settings.device)
-    loader = data.test_dataloader()
-    found = {
-        "accuracy": measure_accuracy(model, loader, classes=data.classes, device=settings.device),
-        "error_90": equivariance_error(model, images[:16], elements=[90, 180, 270]).worst,
-        "error_45": equivariance_error(model, images[:16], elements=[45]).worst,
-    }
-    with torch.no_grad():
-        logits, expected = (network(images).cpu().double().numpy() for network in (model, reference))
-    found["sqnr"] = float(signal_to_noise(logits, expected)) if model is not reference else float("inf")
-    stability = measure_stability(model, images, step=45, dtype=torch.float32)
-    changed = dict(zip(stability.angles, stability.agreement, strict=True))
-    found["changed_90"] = 1 - mean(changed[angle] for angle in (90.0, 180.0, 270.0))
-    found["changed_45"] = 1 - mean(changed[angle] for angle in (45.0, 135.0, 225.0, 315.0))
-    return found
 
 
 def accuracy_table(
@@ -251,7 +131,7 @@ def accuracy_table(
     found: dict[tuple[str, float], list[Figures]],
     sizes: dict[str, int],
 ) -> Iterator[str]:
-    """Yields the table of accuracies by the share of training images."""
+    """Yield the table of accuracies by the share of training images."""
     title = {"tissue": "Real tissue", "digits": "Rotated MNIST"}[name]
     seeds = len(next(iter(found.values())))
     yield f"### {title}: accuracy with less data\n"
@@ -261,9 +141,9 @@ def accuracy_table(
         f"{whole.test_images:,} test images, {seeds} seeds: mean ± standard deviation.\n"
     )
     changes = ("90°: changed, INT8", "45°: changed, INT8")
-    yield from _heading(("network", "weights", "training images", "FP32", "INT8", *changes))
+    yield from markdown_heading(("network", "weights", "training images", "FP32", "INT8", *changes))
     for (network, fraction), runs in found.items():
-        yield _row(
+        yield row(
             network,
             f"{sizes[network]:,}",
             f"{round(fraction * whole.train_images):,} ({fraction:.0%})",
@@ -273,20 +153,20 @@ def accuracy_table(
             _percent([run["INT8"]["changed_45"] for run in runs]),
         )
     if name == "digits":
-        yield _row("e2cnn's example network, as published", "", "12,000", PUBLISHED, "", "", "")
+        yield row("e2cnn's example network, as published", "", "12,000", PUBLISHED, "", "", "")
     yield ""
 
 
 def steps_table(settings: Settings, runs: list[Figures]) -> Iterator[str]:
-    """Yields the table of what each step costs and gives."""
+    """Yield the table of what each step costs and gives."""
     yield f"### Real tissue: each step, {settings.title}, INT8 weights {settings.weights}\n"
     yield f"All training images, {len(runs)} seeds: mean ± standard deviation.\n"
-    yield from _heading(
+    yield from markdown_heading(
         ("step", "accuracy", "SQNR", "90° error", "45° error", "90°: changed", "45°: changed")
     )
     for step in runs[0]:
         values = {name: [run[step][name] for run in runs] for name in runs[0][step]}
-        yield _row(
+        yield row(
             step,
             _percent(values["accuracy"]),
             "" if step == "FP32" else _spread(values["sqnr"], ".1f", " dB"),
@@ -298,32 +178,13 @@ def steps_table(settings: Settings, runs: list[Figures]) -> Iterator[str]:
     yield ""
 
 
-def put_into_page(text: str) -> None:
-    """Replaces what stands between the page's two marks."""
-    begin, end = "<!-- measured: begin -->", "<!-- measured: end -->"
-    page = PAGE.read_text()
-    before, _, rest = page.partition(begin)
-    _, _, after = rest.partition(end)
-    command = " ".join(["python recipes/evidence.py", *_shown(sys.argv[1:])])
-    PAGE.write_text(f"{before}{begin}\n\n`{command}`\n\n{text}\n{end}{after}")
-
-
 def _shown(arguments: list[str]) -> list[str]:
-    """The command line without the machine's paths."""
+    """Return the command line without the machine's paths."""
     shown = list(arguments)
     for option, name in (("--data", "DATA"), ("--results", "RESULTS")):
         if option in shown:
             shown[shown.index(option) + 1] = name
     return shown
-
-
-def _heading(names: Sequence[str]) -> Iterator[str]:
-    yield _row(*names)
-    yield _row("---", *("---:" for _ in names[1:]))
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _percent(values: Sequence[float]) -> str:
@@ -337,6 +198,4 @@ def _spread(values: Sequence[float], form: str, unit: str = "") -> str:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    options.start(main)

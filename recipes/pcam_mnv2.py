@@ -29,22 +29,20 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import options
-import typer
-from options import say
+from options import Request, say
 from rich import get_console
 from rich.markup import escape
 
-from eq_aimet.errors import EqAimetError
 from eq_aimet.experiments import ResultsFolder, Settings
 from eq_aimet.experiments.training import is_first_process, quiet_libraries
 
 if TYPE_CHECKING:
     import torch
 
-    from eq_aimet.experiments import TableRow
+    from eq_aimet.experiments import NetworkFindings, TableRow
     from eq_aimet.experiments.training import EpochRecord, ImageDataModule
 
 NOTES = (
@@ -57,105 +55,29 @@ NOTES = (
 console = get_console()  # the progress bar uses it too, so that the two do not mix
 
 
-def main(
-    # --- data ---
-    data: options.Data = None,
-    download: options.Download = False,
-    train_images: options.TrainImages = None,
-    valid_images: options.ValidImages = None,
-    test_images: options.TestImages = None,
-    crop: options.Crop = Settings.crop,
-    # --- models ---
-    model: Annotated[str, typer.Option(help="both, conventional or equivariant.")] = Settings.model,
-    architecture: Annotated[str, typer.Option(help="mobilenet or densenet.")] = Settings.architecture,
-    group: Annotated[
-        int, typer.Option(help="N of the rotation group C_N; the paper takes 4 and 8.")
-    ] = Settings.group,
-    reflections: Annotated[
-        bool, typer.Option("--reflections", help="Reflections too, for densenet: with --group 4 P4M.")
-    ] = Settings.reflections,
-    width: options.Width = Settings.width,
-    depthwise: Annotated[
-        str, typer.Option(help="channel (as cheap as a conventional one) or field (e2cnn's own).")
-    ] = Settings.depthwise,
-    # --- training ---
-    epochs: options.Epochs = Settings.epochs,
-    turns: options.Turns = Settings.turns,
-    batch_size: options.BatchSize = Settings.batch_size,
-    learning_rate: options.LearningRate = Settings.learning_rate,
-    seed: options.Seed = Settings.seed,
-    device: options.Device = Settings.device,
-    devices: options.Devices = Settings.devices,
-    nodes: options.Nodes = Settings.nodes,
-    compile: options.Compile = Settings.compile,
-    precision: options.Precision = Settings.precision,
-    workers: options.Workers = 0,
-    # --- INT8 ---
-    weights: options.Weights = Settings.weights,
-    calibration_images: options.CalibrationImages = Settings.calibration_images,
-    # --- run ---
-    results: options.Results = Path("results"),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an earlier run of the same settings.")
-    ] = False,
-) -> None:
+def _how_to_go_on() -> str:
+    arguments = [argument for argument in sys.argv if argument != "--resume"]
+    return f"All finished epochs are kept; to go on:\n  {shlex.join(['python', *arguments, '--resume'])}"
+
+
+@options.command(interrupted=_how_to_go_on)
+def main(request: Request) -> None:
     """Train MobileNetV2, conventional and rotation-equivariant, and print what INT8 costs each of them."""
-    try:
-        limits = (train_images, valid_images, test_images)
-        settings = options.read_settings(
-            data,
-            limits,
-            crop=crop,
-            model=model,
-            architecture=architecture,
-            group=group,
-            reflections=reflections,
-            width=width,
-            depthwise=depthwise,
-            epochs=epochs,
-            turns=turns,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-            device=device,
-            devices=devices,
-            nodes=nodes,
-            compile=compile,
-            precision=precision,
-            weights=weights,
-            calibration_images=calibration_images,
-        )
-        (settings,) = options.prepare([settings], data, limits, workers=workers, download=download)
-        run(settings, results, workers=workers, resume=resume)
-    except EqAimetError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        command = shlex.join(
-            ["python", *(argument for argument in sys.argv if argument != "--resume"), "--resume"]
-        )
-        typer.echo(f"\nInterrupted. All finished epochs are kept; to go on:\n  {command}", err=True)
-        raise typer.Exit(130) from None
+    (settings,) = request.prepare([request.settings])
+    run(settings, request.results, workers=request.workers, resume=request.resume)
 
 
 def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = False) -> list[TableRow]:
-    """Does the whole experiment and returns the tables' rows: data, training, INT8, ONNX, tables, report."""
+    """Do the whole experiment and return the tables' rows: data, training, INT8, ONNX, tables, report."""
     # What is slow to import comes after what can be refused, so that a mistake shows at once.
     folder = ResultsFolder.open(results / settings.run_name, settings.to_dict(), resume=resume)
     with console.status("loading Lightning and AIMET"), quiet_libraries():
         import aimet_torch.quantsim  # noqa: F401
 
-        from eq_aimet.experiments import (
-            CLASS_NAMES,
-            RunFindings,
-            open_data,
-            quantize_and_measure,
-            write_run_report,
-        )
+        from eq_aimet.experiments import open_data, quantize_and_measure
 
     data = open_data(settings, workers=workers)
-    counts = f"{len(data.train)} training, {len(data.valid)} validation and {len(data.test)} test images"
-    say(f"[bold]data[/]     {escape(settings.data)}: {counts}")
+    say(f"[bold]data[/]     {escape(settings.data)}: {describe(data)}")
     say(f"[bold]results[/]  {escape(str(folder.path))}")
 
     models, histories, found = {}, {}, {}
@@ -175,40 +97,68 @@ def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = F
     title = f"{settings.title}, width {settings.width:g}, INT8 weights {settings.weights}"
     write_tables(folder, rows)
     with console.status("drawing"):
-        findings = RunFindings(
-            rows=rows,
-            histories=histories,
-            ranges={name: network.ranges for name, network in found.items()},
-            stabilities={name: network.stabilities for name, network in found.items()},
-            predictions={name: network.predictions for name, network in found.items()},
-            images=data.images("test", len(found[name].predictions.labels)),
-            class_names=CLASS_NAMES[settings.dataset],
-            test_images=len(data.test),
-        )
-        page = write_run_report(
-            folder.path, findings, title=title, subtitle=counts, settings=settings.to_dict(), notes=NOTES
-        )
+        page = write_page(folder, settings, data, histories, found, title=title)
     print_tables(rows, title=title)
     say(f"\n[bold]report[/]   {escape(str(page))}")
     return rows
 
 
-def write_tables(folder: ResultsFolder, rows: list[TableRow]) -> None:
-    """Writes the tables as Markdown, with their notes, and as JSON."""
-    from eq_aimet.experiments import markdown_device_table, markdown_table
+def describe(data: ImageDataModule) -> str:
+    """Return the numbers of images in words."""
+    return f"{len(data.train)} training, {len(data.valid)} validation and {len(data.test)} test images"
 
-    tables = [markdown_table(rows), markdown_device_table(rows), "".join(f"- {note}\n" for note in NOTES)]
-    folder.write_text("table.md", "\n".join(tables))
+
+def write_page(
+    folder: ResultsFolder,
+    settings: Settings,
+    data: ImageDataModule,
+    histories: dict[str, tuple[EpochRecord, ...]],
+    found: dict[str, NetworkFindings],
+    *,
+    title: str,
+) -> Path:
+    """Draw all pictures, write the report and return its path."""
+    from eq_aimet.experiments import CLASS_NAMES, RunFindings, write_run_report
+
+    shown = next(iter(found.values())).predictions
+    findings = RunFindings(
+        rows=[network.row for network in found.values()],
+        histories=histories,
+        ranges={name: network.ranges for name, network in found.items()},
+        stabilities={name: network.stabilities for name, network in found.items()},
+        predictions={name: network.predictions for name, network in found.items()},
+        images=data.images("test", len(shown.labels)),
+        class_names=CLASS_NAMES[settings.dataset],
+        test_images=len(data.test),
+    )
+    return write_run_report(
+        folder.path,
+        findings,
+        title=title,
+        subtitle=describe(data),
+        settings=settings.to_dict(),
+        notes=NOTES,
+    )
+
+
+def write_tables(folder: ResultsFolder, rows: list[TableRow]) -> None:
+    """Write the tables as Markdown, with their notes, and as JSON."""
+    from eq_aimet.experiments import file_table, network_table
+
+    notes = "".join(f"- {note}\n" for note in NOTES)
+    folder.write_text(
+        "table.md", "\n".join([network_table(rows).to_markdown(), file_table(rows).to_markdown(), notes])
+    )
     folder.write_json("table.json", [row.to_dict() for row in rows])
 
 
 def print_tables(rows: list[TableRow], *, title: str) -> None:
-    """Prints the tables and their notes."""
-    from eq_aimet.experiments import terminal_device_table, terminal_table
+    """Print the tables and their notes."""
+    from eq_aimet.experiments import file_table, network_table
 
     console.print()
-    console.print(terminal_table(rows, title=title))
-    console.print(terminal_device_table(rows, title=f"The ONNX files in {rows[0].device.runtime}"))
+    console.print(network_table(rows, caption=title).to_terminal())
+    console.print(file_table(rows, caption=f"The ONNX files in {rows[0].device.runtime}").to_terminal())
     for note in NOTES:
         console.print(f"[dim]{escape(note)}[/]", highlight=False)
 
@@ -216,7 +166,7 @@ def print_tables(rows: list[TableRow], *, title: str) -> None:
 def train(
     name: str, settings: Settings, data: ImageDataModule, folder: ResultsFolder
 ) -> tuple[torch.nn.Module, tuple[EpochRecord, ...]]:
-    """Returns the model with the weights of the lowest validation loss, and the record of each epoch."""
+    """Return the model with the weights of the lowest validation loss, and the record of each epoch."""
     from eq_aimet.experiments import train_network
 
     def show_epoch(record: EpochRecord) -> None:
@@ -242,7 +192,7 @@ def train(
 
 
 def show(row: TableRow) -> None:
-    """Prints what is known of a network before the tables are."""
+    """Print what is known of a network before the tables are."""
     sizes = (f"{size / 1e3:,.0f} KB" for size in (row.device.fp32_bytes, row.device.int8_bytes))
     say(f"\n[bold]{row.model}[/]  {row.parameters:,} parameters")
     say(f"  test accuracy  FP32 {row.fp32_accuracy:.1%}  INT8 {row.int8_accuracy:.1%}")
@@ -250,6 +200,4 @@ def show(row: TableRow) -> None:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    options.start(main)

@@ -13,18 +13,17 @@ settings is read, not trained again. Each network has a folder of its own under 
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import options
-import typer
-from options import say
+from options import Request, say
 from pcam_mnv2 import NOTES, print_tables, run, write_tables
 from rich.markup import escape
 
-from eq_aimet.errors import EqAimetError
 from eq_aimet.experiments import ResultsFolder, Settings, TableRow
+from eq_aimet.experiments.foreign_files import read_json
+from eq_aimet.files import data_error
 
 NETWORKS = (
     {"architecture": "mobilenet", "model": "conventional", "group": 8},
@@ -38,69 +37,24 @@ NETWORKS = (
 )
 
 
-def main(
-    data: options.Data = None,
-    download: options.Download = False,
-    train_images: options.TrainImages = None,
-    valid_images: options.ValidImages = None,
-    test_images: options.TestImages = None,
-    crop: options.Crop = Settings.crop,
-    width: options.Width = Settings.width,
-    epochs: options.Epochs = Settings.epochs,
-    turns: options.Turns = Settings.turns,
-    batch_size: options.BatchSize = Settings.batch_size,
-    learning_rate: options.LearningRate = Settings.learning_rate,
-    seed: options.Seed = Settings.seed,
-    device: options.Device = Settings.device,
-    devices: options.Devices = Settings.devices,
-    nodes: options.Nodes = Settings.nodes,
-    compile: options.Compile = Settings.compile,
-    precision: options.Precision = Settings.precision,
-    workers: options.Workers = 0,
-    weights: options.Weights = Settings.weights,
-    calibration_images: options.CalibrationImages = Settings.calibration_images,
-    results: options.Results = Path("results"),
-) -> None:
+@options.command(
+    interrupted=lambda: "All finished epochs are kept; the same command goes on.",
+    leave_out=("model", "architecture", "group", "reflections", "depthwise", "resume"),
+)
+def main(request: Request) -> None:
     """Train and quantize all networks of the paper's table, and print it."""
-    try:
-        limits = (train_images, valid_images, test_images)
-        shared = options.read_settings(
-            data,
-            limits,
-            crop=crop,
-            width=width,
-            epochs=epochs,
-            turns=turns,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-            device=device,
-            devices=devices,
-            nodes=nodes,
-            compile=compile,
-            precision=precision,
-            weights=weights,
-            calibration_images=calibration_images,
-        )
-        runs = [replace(shared, **network) for network in NETWORKS]
-        runs = options.prepare(runs, data, limits, workers=workers, download=download)
-        make_table(runs, results, workers=workers)
-    except EqAimetError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        typer.echo("\nInterrupted. All finished epochs are kept; the same command goes on.", err=True)
-        raise typer.Exit(130) from None
+    runs = request.prepare([replace(request.settings, **network) for network in NETWORKS])
+    make_table(runs, request.results, workers=request.workers)
 
 
 def make_table(runs: list[Settings], results: Path, *, workers: int) -> None:
-    """Does each run that is not finished, and writes and prints the table of all."""
+    """Do each run that is not finished, and writes and prints the table of all."""
     rows = []
     for settings in runs:
         finished = results / settings.run_name / "table.json"
         if finished.exists():
             ResultsFolder.open(finished.parent, settings.to_dict(), resume=True)  # of this configuration
-            (row,) = (TableRow.from_dict(values) for values in json.loads(finished.read_text()))
+            row = read_row(finished)
             say(f"[bold]{escape(settings.title)}[/]  is finished: {escape(str(finished.parent))}")
         else:
             say(f"\n[bold]{escape(settings.title)}[/]")
@@ -128,7 +82,14 @@ def make_table(runs: list[Settings], results: Path, *, workers: int) -> None:
     say(f"\n[bold]report[/]   {escape(str(page))}")
 
 
+def read_row(file: Path) -> TableRow:
+    """Return the row of a finished run of one network."""
+    expected, remedy = "the row of one network", "Remove the file to measure again."
+    rows = read_json(file, expected=expected, remedy=remedy)
+    if not isinstance(rows, list) or len(rows) != 1:
+        raise data_error(file, received="something else", expected=expected, remedy=remedy)
+    return TableRow.from_dict(rows[0])
+
+
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    options.start(main)

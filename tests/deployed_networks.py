@@ -9,6 +9,8 @@ from aimet_torch.nn.modules.custom import Concat
 from aimet_torch.quantsim import QuantizationSimModel
 from torch import nn
 
+from eq_aimet.deploy.batches import run_in_batches
+from eq_aimet.deploy.runtimes.onnxruntime import OnnxRuntimeFile, open_session
 from eq_aimet.plain import Add, GroupMaxPool, Mask
 from eq_aimet.symmetry import Action, regular_actions, symmetrize, tag_blocks
 
@@ -132,6 +134,15 @@ def varied_images(count, seed=5):
     generator = torch.Generator().manual_seed(seed)
     colours = 3 * torch.rand(count, 3, 1, 1, generator=generator)
     return colours * torch.rand(count, 3, SIZE, SIZE, generator=generator)
+
+
+def run_file(source, images, **options):
+    """The first output of a file or of a model's bytes in onnxruntime."""
+    session = open_session(source, **options)
+    size = session.get_inputs()[0].shape[0]
+    return run_in_batches(
+        OnnxRuntimeFile(session).run, [images], size if isinstance(size, int) else len(images)
+    )[0]
 
 
 def simulate(model, *, per_channel=False, images=None):

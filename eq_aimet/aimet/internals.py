@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from eq_aimet.symmetry.calling import as_arguments
 from eq_aimet.symmetry.scaling import FloatArray
 
 __all__ = [
@@ -76,11 +77,11 @@ PRIVATE_NAMES = (
 )
 
 
-def concretize_bias_quantizers(model: torch.nn.Module, arguments: Any) -> AbstractContextManager[Any]:
+def concretize_bias_quantizers(model: torch.nn.Module, inputs: Any) -> AbstractContextManager[Any]:
     """Return AIMET's context in which each bias of a simulation has the quantizer that AIMET's files have."""
     from aimet_torch.onnx import _concretize_int32_bias_quantizers
 
-    return _concretize_int32_bias_quantizers(model, arguments)
+    return _concretize_int32_bias_quantizers(model, *as_arguments(inputs))
 
 
 def absorb_bias(

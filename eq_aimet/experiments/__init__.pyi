@@ -6,9 +6,10 @@ from .networks import CLASS_NAMES, build_network, check_network
 from .quantization import EQUALIZATIONS, equalize, simulate
 from .results import ResultsFolder
 from .run_report import RunFindings, write_run_report
+from .run_table import TableRow, file_table, network_table
 from .settings import Settings
-from .table import TableRow, markdown_device_table, markdown_table, terminal_device_table, terminal_table
 from .table_plot import plot_table
+from .tables import Table
 from .trained import count_parameters, train_network
 
 __all__ = [
@@ -16,10 +17,9 @@ __all__ = [
     "ResultsFolder",
     "DeviceFigures",
     "TableRow",
-    "markdown_table",
-    "markdown_device_table",
-    "terminal_table",
-    "terminal_device_table",
+    "network_table",
+    "file_table",
+    "Table",
     "plot_table",
     "RunFindings",
     "write_run_report",

@@ -14,14 +14,14 @@ __all__ = ["count_images", "open_data"]
 
 
 def open_data(settings: Settings, *, workers: int = 0) -> ImageDataModule:
-    """Returns the batches of the run's data set; synthetic tissue is written at first use.
+    """Return the batches of the run's data set; synthetic tissue is written at first use.
 
     Args:
-        settings: the run's.
-        workers: the number of processes that read images.
+        settings: The run's.
+        workers: The number of processes that read images.
 
     Raises:
-        DataError: a file is missing, damaged or holds something else.
+        DataError: A file is missing, damaged or holds something else.
     """
     from eq_aimet.experiments.training import ImageDataModule, PatchDataModule
 
@@ -50,7 +50,7 @@ def open_data(settings: Settings, *, workers: int = 0) -> ImageDataModule:
 
 
 def count_images(settings: Settings, limits: tuple[int | None, int | None, int | None]) -> Settings:
-    """Returns the settings with the numbers of images that there are, or the limits where they are lower."""
+    """Return the settings with the numbers of images that there are, or the limits where they are lower."""
     from eq_aimet.experiments.data import check_mnist, check_split
 
     if settings.dataset == "rotated-mnist":
@@ -65,7 +65,7 @@ def count_images(settings: Settings, limits: tuple[int | None, int | None, int |
 
 
 def _synthetic_folder(settings: Settings) -> Path:
-    """Returns the user's cache folder with the synthetic set, which is written there at first use."""
+    """Return the user's cache folder with the synthetic set, which is written there at first use."""
     from platformdirs import user_cache_path
 
     from eq_aimet.experiments.data import write_synthetic_pcam

@@ -23,18 +23,18 @@ LATENCY_RUNS = 300  # of either ONNX file, in turns, of which the median counts
 def deploy(
     sim: QuantizationSimModel, images: torch.Tensor, folder: ResultsFolder, *, runs: int = LATENCY_RUNS
 ) -> DeviceFigures:
-    """Returns what the INT8 file does in onnxruntime, after writing it, the FP32 file and the reports.
+    """Return what the INT8 file does in onnxruntime, after writing it, the FP32 file and the reports.
 
     Moves the simulation to the CPU.
 
     Args:
-        sim: ready to be exported.
-        images: those that are turned, (images, channels, n, n).
-        folder: gets `model.onnx`, `model.float.onnx`, `model.encodings` and `verification.*`.
-        runs: how often the time of one image is taken.
+        sim: Ready to be exported.
+        images: Those that are turned, (images, channels, n, n).
+        folder: Gets `model.onnx`, `model.float.onnx`, `model.encodings` and `verification.*`.
+        runs: How often the time of one image is taken.
 
     Raises:
-        DataError: a file can't be written.
+        DataError: A file can't be written.
     """
     sim.model.cpu()
     path = folder.path / "model.onnx"

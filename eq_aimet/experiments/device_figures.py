@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eq_aimet.deploy.onnx.verification_report import VerificationReport
+    from eq_aimet.deploy.verification_report import VerificationReport
 
 __all__ = ["DeviceFigures"]
 
@@ -17,16 +17,16 @@ class DeviceFigures:
     """What was measured of one model's ONNX files in the runtime.
 
     Attributes:
-        runtime: the runtime and its version.
-        fp32_bytes: the size of the FP32 file.
-        int8_bytes: the size of the INT8 file.
-        fp32_milliseconds: the median time of the FP32 file for one image on one thread.
-        int8_milliseconds: the same of the INT8 file.
-        turns: the turns and flips that were tried, e.g. "90°".
-        images: how many images were turned.
-        worst_change: the largest change of a logit of the INT8 file under them, relative to the largest
+        runtime: The runtime and its version.
+        fp32_bytes: The size of the FP32 file.
+        int8_bytes: The size of the INT8 file.
+        fp32_milliseconds: The median time of the FP32 file for one image on one thread.
+        int8_milliseconds: The same of the INT8 file.
+        turns: The turns and flips that were tried, e.g. "90°".
+        images: How many images were turned.
+        worst_change: The largest change of a logit of the INT8 file under them, relative to the largest
             logit.
-        bit_identical: whether no bit of any logit changed.
+        bit_identical: Whether no bit of any logit changed.
 
     Example:
         >>> figures = DeviceFigures("onnxruntime", 2_000_000, 260_000, 1.5, 1.2, ("90°",), 16, 0.0, True)
@@ -46,7 +46,7 @@ class DeviceFigures:
 
     @classmethod
     def from_report(cls, report: VerificationReport, fp32_file: Path) -> DeviceFigures:
-        """Returns what the table shows of a verification report, and the size of the FP32 file."""
+        """Return what the table shows of a verification report, and the size of the FP32 file."""
         return cls(
             runtime=report.runtime,
             fp32_bytes=fp32_file.stat().st_size,
@@ -70,5 +70,5 @@ class DeviceFigures:
         return self.int8_milliseconds / self.fp32_milliseconds
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the figures as plain values for JSON, with the ratios."""
+        """Return the figures as plain values for JSON, with the ratios."""
         return {**asdict(self), "size_ratio": self.size_ratio, "latency_ratio": self.latency_ratio}

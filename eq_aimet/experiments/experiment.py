@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import safetensors.torch
 import torch
@@ -22,7 +22,7 @@ from eq_aimet.experiments.pictures import (
     measure_weight_ranges,
 )
 from eq_aimet.experiments.quantization import equalize, simulate
-from eq_aimet.experiments.table import TableRow
+from eq_aimet.experiments.run_table import TableRow
 from eq_aimet.experiments.trained import count_parameters
 from eq_aimet.experiments.training import measure_accuracy, quiet_libraries
 
@@ -45,10 +45,10 @@ class NetworkFindings:
     """What was measured of one network.
 
     Attributes:
-        row: its row of the tables.
-        ranges: the ranges of its weights, before equalization (with folded batch norms) and after it.
-        stabilities: how its predictions stay over a full turn, in "FP32" and in "INT8".
-        predictions: what it says of the first test images, in INT8.
+        row: Its row of the tables.
+        ranges: The ranges of its weights, before equalization (with folded batch norms) and after it.
+        stabilities: How its predictions stay over a full turn, in "FP32" and in "INT8".
+        predictions: What it says of the first test images, in INT8.
     """
 
     row: TableRow
@@ -66,23 +66,22 @@ def quantize_and_measure(
     *,
     status: Status = lambda _: nullcontext(),
 ) -> NetworkFindings:
-    """Returns what was measured, after export, equalization, INT8 simulation and export to ONNX.
+    """Return what was measured, after export, equalization, INT8 simulation and export to ONNX.
 
     Args:
         name: "conventional" or "equivariant".
-        model: the trained network in eval mode, left as it is.
-        settings: the run's.
-        data: its data.
-        folder: the network's own, which gets the files.
-        status: opens a context in which a message is shown.
+        model: The trained network in eval mode, left as it is.
+        settings: The run's.
+        data: Its data.
+        folder: The network's own, which gets the files.
+        status: Opens a context in which a message is shown.
 
     Raises:
-        DataError: a file can't be written.
+        DataError: A file can't be written.
     """
-    device = settings.device
     is_equivariant = name == "equivariant"
-    dummy_input = data.images("train", 1).to(device)
-    images = data.images("test", STABILITY_IMAGES).to(device)
+    dummy_input = data.images("train", 1).to(settings.device)
+    images = data.images("test", STABILITY_IMAGES).to(settings.device)
     rotated = images[:ROTATED_IMAGES]
 
     # A plain torch model, whose additions are modules, so that AIMET sees and quantizes them too.
@@ -90,36 +89,24 @@ def quantize_and_measure(
         plain = export_model(model, dummy_input=dummy_input)
         state = {key: value.cpu().contiguous() for key, value in plain.state_dict().items()}
         folder.write_bytes("model.safetensors", safetensors.torch.save(state))
-        fp32_accuracy = _accuracy(plain, settings, data)
-        fp32_error_90 = equivariance_error(plain, rotated, elements=[90, 180, 270]).worst
-        fp32_error_45 = equivariance_error(plain, rotated, elements=[45]).worst
+        fp32 = _judge(plain, rotated, settings, data)
 
-    # Batch-norm folding, cross-layer equalization and high-bias folding, in place.
     with status("equalizing"), quiet_libraries():
-        folded = deepcopy(plain)
-        equalize(folded, dummy_input, "fold")
-        report = equalize(plain, dummy_input, "eq_aimet" if is_equivariant else "aimet")
-        ranges = (measure_weight_ranges(folded), measure_weight_ranges(plain))
-        if report is not None:
-            folder.write_text("equalization.txt", f"{report}\n")
-            folder.write_json("equalization.json", report.to_dict())
+        ranges = _equalize(plain, dummy_input, "eq_aimet" if is_equivariant else "aimet", folder)
 
     # INT8 weights and activations; the activations' ranges come from training images. The weights are
     # limited to [-64, 63] before measuring, so that the table is about the network that is deployed.
     with status("simulating INT8"), quiet_libraries():
-        calibration = data.images("train", settings.calibration_images).to(device)
+        calibration = data.images("train", settings.calibration_images).to(settings.device)
         sim = simulate(plain, calibration, weights=settings.weights, tied=is_equivariant)
-        int8_accuracy = _accuracy(sim.model, settings, data)
-        # In float64: in float32 the order of summation alone flips a few roundings.
-        int8_error_90 = equivariance_error(sim.model, rotated, elements=[90, 180, 270]).worst
-        int8_error_45 = equivariance_error(sim.model, rotated, elements=[45]).worst
+        int8 = _judge(sim.model, rotated, settings, data)
 
     with status("turning images"), quiet_libraries():
         stabilities = {
             "FP32": measure_stability(plain, images, dtype=torch.float32),
-            "INT8": measure_stability(sim.model, images),  # in float64, for the same reason
+            "INT8": measure_stability(sim.model, images),  # in float64, as the errors
         }
-        examples = data.images("test", EXAMPLES).to(device)
+        examples = data.images("test", EXAMPLES).to(settings.device)
         predictions = measure_predictions(sim.model, examples, data.labels("test")[: len(examples)])
 
     with status("exporting to ONNX and running it"), quiet_libraries():
@@ -127,16 +114,45 @@ def quantize_and_measure(
     row = TableRow(
         name,
         count_parameters(model),
-        fp32_accuracy,
-        int8_accuracy,
-        fp32_error_90,
-        int8_error_90,
-        fp32_error_45,
-        int8_error_45,
-        figures,
+        fp32_accuracy=fp32.accuracy,
+        int8_accuracy=int8.accuracy,
+        fp32_error_90=fp32.error_90,
+        int8_error_90=int8.error_90,
+        fp32_error_45=fp32.error_45,
+        int8_error_45=int8.error_45,
+        device=figures,
     )
     return NetworkFindings(row, ranges, stabilities, predictions)
 
 
-def _accuracy(model: torch.nn.Module, settings: Settings, data: ImageDataModule) -> float:
-    return measure_accuracy(model, data.test_dataloader(), classes=data.classes, device=settings.device)
+class _Judgement(NamedTuple):
+    accuracy: float
+    error_90: float
+    error_45: float
+
+
+def _judge(
+    model: torch.nn.Module, images: torch.Tensor, settings: Settings, data: ImageDataModule
+) -> _Judgement:
+    """Return the accuracy, and the rotation errors under turns by multiples of 90° and by 45°.
+
+    The errors are measured in float64: in float32 the order of summation alone flips a few roundings.
+    """
+    return _Judgement(
+        measure_accuracy(model, data.test_dataloader(), classes=data.classes, device=settings.device),
+        equivariance_error(model, images, elements=[90, 180, 270]).worst,
+        equivariance_error(model, images, elements=[45]).worst,
+    )
+
+
+def _equalize(
+    plain: torch.nn.Module, dummy_input: torch.Tensor, method: str, folder: ResultsFolder
+) -> tuple[tuple[LayerRanges, ...], tuple[LayerRanges, ...]]:
+    """Equalize in place, and return the weight ranges before (with folded batch norms) and after."""
+    folded = deepcopy(plain)
+    equalize(folded, dummy_input, "fold")
+    report = equalize(plain, dummy_input, method)
+    if report is not None:
+        folder.write_text("equalization.txt", f"{report}\n")
+        folder.write_json("equalization.json", report.to_dict())
+    return measure_weight_ranges(folded), measure_weight_ranges(plain)

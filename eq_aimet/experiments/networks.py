@@ -16,16 +16,16 @@ IMAGE_CHANNELS = {"pcam": 3, "rotated-mnist": 1}
 
 
 def build_network(name: str, settings: Settings) -> torch.nn.Module:
-    """Returns a new network; the two of a run have the same layers.
+    """Return a new network; the two of a run have the same layers.
 
     MobileNetV2s have the same numbers of channels, DenseNets about the same number of weights.
 
     Args:
         name: "conventional" or "equivariant".
-        settings: the run's.
+        settings: The run's.
 
     Raises:
-        InvalidArgumentError: there is no network of this width, group and input size.
+        InvalidArgumentError: There is no network of this width, group and input size.
     """
     from eq_aimet.models import DenseNet, EquivariantDenseNet, EquivariantMobileNetV2, MobileNetV2
 
@@ -45,10 +45,10 @@ def build_network(name: str, settings: Settings) -> torch.nn.Module:
 
 
 def check_network(settings: Settings) -> None:
-    """Checks that there are such networks, without building them.
+    """Check that there are such networks, without building them.
 
     Raises:
-        InvalidArgumentError: there are none.
+        InvalidArgumentError: There are none.
     """
     from eq_aimet.models.architecture import plan_architecture
 

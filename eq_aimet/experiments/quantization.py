@@ -34,12 +34,12 @@ def equalize(model: torch.nn.Module, dummy_input: torch.Tensor, method: str) -> 
     """Equalizes a plain model in place and returns the report, which AIMET's own methods have none of.
 
     Args:
-        model: as `export_model` returns it.
-        dummy_input: a batch of one image.
-        method: one of `EQUALIZATIONS`.
+        model: As `export_model` returns it.
+        dummy_input: A batch of one image.
+        method: One of `EQUALIZATIONS`.
 
     Raises:
-        InvalidArgumentError: there is no such method.
+        InvalidArgumentError: There is no such method.
     """
     if method in _HIGH_BIAS_FOLDS:
         return equalize_equivariant(model, dummy_input=dummy_input, high_bias_fold=_HIGH_BIAS_FOLDS[method])
@@ -68,19 +68,19 @@ def simulate(
     portable: bool = True,
     standard_deviations: float | None = None,
 ) -> QuantizationSimModel:
-    """Returns AIMET's simulation of a plain model in INT8, ready to measure and to export.
+    """Return AIMET's simulation of a plain model in INT8, ready to measure and to export.
 
     Args:
-        model: the equalized model; it is left as it is.
-        images: what the ranges of the activations are taken from, on the model's device.
+        model: The equalized model; it is left as it is.
+        images: What the ranges of the activations are taken from, on the model's device.
         weights: "per-tensor" or "per-channel", the ranges of the weights.
-        tied: whether a rotation block has one range where AIMET gives each channel its own.
-        portable: whether the weights are limited to [-64, 63], so that no device saturates.
-        standard_deviations: if given, the activations' ranges come from the batch norms' statistics, this
+        tied: Whether a rotation block has one range where AIMET gives each channel its own.
+        portable: Whether the weights are limited to [-64, 63], so that no device saturates.
+        standard_deviations: If given, the activations' ranges come from the batch norms' statistics, this
             many standard deviations about the mean, and of `images` only the shape counts.
 
     Raises:
-        InvalidArgumentError: an argument is not possible, or there are no statistics.
+        InvalidArgumentError: An argument is not possible, or there are no statistics.
     """
     path = {"per-tensor": get_path_for_per_tensor_config, "per-channel": get_path_for_per_channel_config}
     if weights not in path:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eq_aimet.arguments import check_path, check_type
+from eq_aimet.experiments.foreign_files import read_json
 from eq_aimet.experiments.training.processes import is_first_process
 from eq_aimet.files import data_error, make_folder, whole_files
 
@@ -22,7 +24,7 @@ class ResultsFolder:
     """A folder for the results of one configuration. Make it with `ResultsFolder.open`.
 
     Attributes:
-        path: where the folder is.
+        path: Where the folder is.
 
     Example:
         >>> import tempfile
@@ -39,20 +41,21 @@ class ResultsFolder:
     def open(
         cls, path: str | Path, configuration: Mapping[str, Any], *, resume: bool = False
     ) -> ResultsFolder:
-        """Returns the folder of a configuration, made where missing.
+        """Return the folder of a configuration, made where missing.
 
         Of several processes of a training only the first looks and writes; the others get the path.
 
         Args:
-            path: where the folder is or shall be.
-            configuration: plain values, which `config.json` keeps.
-            resume: whether the folder may hold results of the same configuration already.
+            path: Where the folder is or shall be.
+            configuration: Plain values, which `config.json` keeps.
+            resume: Whether the folder may hold results of the same configuration already.
 
         Raises:
-            DataError: the folder holds other things, results of another configuration, or results of the
+            DataError: The folder holds other things, results of another configuration, or results of the
                 same one without `resume`; or it can't be written to.
         """
-        folder = cls(Path(path))
+        folder = cls(check_path("path", path))
+        check_type("configuration", configuration, Mapping, remedy="Give `Settings.to_dict()`, for example.")
         if not is_first_process():
             return folder
         wanted = json.loads(json.dumps(configuration))
@@ -61,28 +64,26 @@ class ResultsFolder:
                 folder.path,
                 received="a file",
                 expected="a folder for the results",
-                remedy="Choose another folder with --results.",
+                remedy="Choose another `path`.",
             )
         if folder.path.is_dir() and any(folder.path.iterdir()):
             _check_same(folder.path, wanted, resume=resume)
             return folder
-        make_folder(
-            folder.path, purpose="a folder for the results", remedy="Choose another folder with --results."
-        )
+        make_folder(folder.path, purpose="a folder for the results", remedy="Choose another `path`.")
         folder.write_json(_CONFIG, wanted)
         return folder
 
     def write_text(self, name: str, text: str) -> Path:
-        """Returns the path of the file after writing the text to it.
+        """Return the path of the file after writing the text to it.
 
         Raises:
-            DataError: it can't be written, for want of space for instance; a file that was there is still
+            DataError: It can't be written, for want of space for instance; a file that was there is still
                 whole.
         """
         return self.write_bytes(name, text.encode())
 
     def write_json(self, name: str, value: object) -> Path:
-        """Returns the path of the file after writing plain values to it; raises as `write_text` does.
+        """Return the path of the file after writing plain values to it; raises as `write_text` does.
 
         Numbers that are not finite become null: JSON has none.
         """
@@ -90,17 +91,17 @@ class ResultsFolder:
         return self.write_text(name, text + "\n")
 
     def write_bytes(self, name: str, content: bytes) -> Path:
-        """Returns the path of the file after writing the bytes to it; raises as `write_text` does."""
+        """Return the path of the file after writing the bytes to it; raises as `write_text` does."""
         target = self.path / name
         with whole_files([target]) as (partial,):
             partial.write_bytes(content)
         return target
 
     def subfolder(self, name: str) -> ResultsFolder:
-        """Returns a folder within this one, made where missing, by the first process of a training."""
+        """Return a folder within this one, made where missing, by the first process of a training."""
         path = self.path / name
         if is_first_process():
-            remedy = "Free some space, or choose another folder with --results."
+            remedy = "Free some space, or choose another `path`."
             make_folder(path, purpose="a folder for the results", remedy=remedy)
         return ResultsFolder(path)
 
@@ -114,29 +115,25 @@ def _finite(value: object) -> object:
 
 
 def _check_same(path: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
-    try:
-        found = json.loads((path / _CONFIG).read_text())
-    except (OSError, ValueError) as error:
-        raise data_error(
-            path,
-            received=f"a folder that holds other things, or a damaged results folder ({_CONFIG}: {error})",
-            expected="an empty or a new folder, or the results of the same configuration",
-            remedy="Nothing in it was changed. Choose another folder with --results.",
-        ) from error
+    found = read_json(
+        path / _CONFIG,
+        expected="an empty or a new folder, or the results of the same configuration",
+        remedy="Nothing in the folder was changed. Choose another `path`.",
+    )
     if found != wanted:
         raise data_error(
             path,
             received=f"the results of another configuration ({_describe_difference(found, wanted)})",
             expected="a new folder, or the results of the same configuration",
-            remedy="Nothing in it was changed. Choose another folder with --results.",
+            remedy="Nothing in the folder was changed. Choose another `path`.",
         )
     if not resume:
         raise data_error(
             path,
             received="the results of an earlier run of this configuration",
             expected="a new folder",
-            remedy="Add --resume to go on from there (what is finished is not trained again), "
-            "or choose another folder with --results.",
+            remedy="Add `resume=True` to go on with it, which trains no finished network again, or choose "
+            "another `path`.",
         )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from eq_aimet.experiments.pictures.predictions import Predictions
     from eq_aimet.experiments.pictures.stability import Stability
     from eq_aimet.experiments.pictures.weight_ranges import LayerRanges
-    from eq_aimet.experiments.table import TableRow
+    from eq_aimet.experiments.run_table import TableRow
     from eq_aimet.experiments.training.history import EpochRecord
 
 __all__ = ["RunFindings", "write_run_report"]
@@ -36,14 +36,14 @@ class RunFindings:
     """What was measured in a run. What is left empty is left out of the report.
 
     Attributes:
-        rows: each model's row of the tables.
-        histories: each model's epochs.
-        ranges: each model's weight ranges before (with folded batch norms) and after equalization.
-        stabilities: each model's stability in each precision.
-        predictions: predictions on `images`, by the model's and the precision's name.
-        images: the images of the predictions.
-        class_names: the classes' names in their order.
-        test_images: how many images the accuracies were measured on.
+        rows: Each model's row of the tables.
+        histories: Each model's epochs.
+        ranges: Each model's weight ranges before (with folded batch norms) and after equalization.
+        stabilities: Each model's stability in each precision.
+        predictions: Predictions on `images`, by the model's and the precision's name.
+        images: The images of the predictions.
+        class_names: The classes' names in their order.
+        test_images: How many images the accuracies were measured on.
     """
 
     rows: Sequence[TableRow] = ()
@@ -56,7 +56,7 @@ class RunFindings:
     test_images: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what was measured as plain values for JSON, the images and single weights aside."""
+        """Return what was measured as plain values for JSON, the images and single weights aside."""
         return {
             "rows": [row.to_dict() for row in self.rows],
             "ranges": {
@@ -83,21 +83,21 @@ def write_run_report(
     settings: Mapping[str, object] | None = None,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Returns the path of `report.html` after writing it, and `pictures/*.png`, into the run's folder.
+    """Return the path of `report.html` after writing it, and `pictures/*.png`, into the run's folder.
 
     The page holds the pictures itself, so that it can be sent alone. All files appear whole or not at all.
 
     Args:
-        folder: the run's folder, which exists.
-        findings: what was measured.
-        title: the page's name.
-        subtitle: one line below the title.
-        settings: names and values of the run's settings.
-        notes: lines below the tables.
+        folder: The run's folder, which exists.
+        findings: What was measured.
+        title: The page's name.
+        subtitle: One line below the title.
+        settings: Names and values of the run's settings.
+        notes: Lines below the tables.
 
     Raises:
-        InvalidArgumentError: there are no findings, or they do not fit each other.
-        DataError: the files can't be written; older ones are still whole.
+        InvalidArgumentError: There are no findings, or they do not fit each other.
+        DataError: The files can't be written; older ones are still whole.
 
     Example:
         >>> import tempfile
@@ -132,7 +132,7 @@ def write_run_report(
 
 
 def _draw(findings: RunFindings, notes: Sequence[str]) -> tuple[list[Section], dict[str, bytes]]:
-    """Returns the report's sections, and its pictures by their files' names."""
+    """Return the report's sections, and its pictures by their files' names."""
     if findings.predictions and findings.images is None:
         raise InvalidArgumentError(
             "findings",

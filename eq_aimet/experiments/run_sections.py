@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from eq_aimet.experiments.pictures.html_report import Picture, Section, Table
+from eq_aimet.experiments.pictures.html_report import Picture, Section
 from eq_aimet.experiments.pictures.predictions import choose_examples
 from eq_aimet.experiments.pictures.predictions_plot import plot_examples
 from eq_aimet.experiments.pictures.range_plots import plot_layer_ranges, plot_range_ratios
 from eq_aimet.experiments.pictures.stability_plot import plot_stability
 from eq_aimet.experiments.pictures.training_curves import plot_training
 from eq_aimet.experiments.pictures.weight_ranges import most_uneven_layer
+from eq_aimet.experiments.run_table import file_table, network_table
 from eq_aimet.experiments.table_plot import plot_table
+from eq_aimet.experiments.tables import Table
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from eq_aimet.experiments.pictures.predictions import Predictions
     from eq_aimet.experiments.pictures.stability import Stability
     from eq_aimet.experiments.pictures.weight_ranges import LayerRanges
-    from eq_aimet.experiments.table import TableRow
+    from eq_aimet.experiments.run_table import TableRow
     from eq_aimet.experiments.training.history import EpochRecord
 
 __all__ = [
@@ -40,14 +42,10 @@ NamedSection = tuple[Section, tuple[str, ...]]
 
 
 def table_section(rows: Sequence[TableRow], test_images: int | None, notes: Sequence[str]) -> NamedSection:
-    """Returns the section with the run's tables, and the first of them as a picture."""
-    from eq_aimet.experiments.table import markdown_device_table, markdown_table
-
+    """Return the section with the run's tables, and the first of them as a picture."""
     tables = (
-        Table.from_markdown(markdown_table(rows), caption="The networks"),
-        Table.from_markdown(
-            markdown_device_table(rows), caption=f"The files, in {rows[0].device.runtime}", notes=notes
-        ),
+        network_table(rows, caption="The networks"),
+        file_table(rows, caption=f"The files, in {rows[0].device.runtime}", notes=notes),
     )
     interval = (
         ""
@@ -65,7 +63,7 @@ def table_section(rows: Sequence[TableRow], test_images: int | None, notes: Sequ
 
 
 def stability_section(stabilities: Mapping[str, Mapping[str, Stability]]) -> NamedSection:
-    """Returns the section on what a full turn of the images changes."""
+    """Return the section on what a full turn of the images changes."""
     rows = tuple(
         (model, precision, *_turn_cells(found))
         for model, precisions in stabilities.items()
@@ -95,7 +93,7 @@ def stability_section(stabilities: Mapping[str, Mapping[str, Stability]]) -> Nam
 def range_section(
     ranges: Mapping[str, tuple[Sequence[LayerRanges], Sequence[LayerRanges]]],
 ) -> NamedSection:
-    """Returns the section on the weights before and after equalization, model by model."""
+    """Return the section on the weights before and after equalization, model by model."""
     pictures, names = [], []
     for model, (before, after) in ranges.items():
         file_name = re.sub(r"[^A-Za-z0-9_-]+", "-", model)
@@ -115,7 +113,7 @@ def range_section(
 def example_section(
     images: torch.Tensor, predictions: Mapping[str, Predictions], class_names: Sequence[str]
 ) -> NamedSection:
-    """Returns the section with example images and what the models say of them."""
+    """Return the section with example images and what the models say of them."""
     shown = choose_examples(predictions, _EXAMPLES)
     wrong = sum(not all(found.right[index] for found in predictions.values()) for index in shown)
     count = len(images)
@@ -137,7 +135,7 @@ def example_section(
 
 
 def training_section(histories: Mapping[str, Sequence[EpochRecord]]) -> NamedSection:
-    """Returns the section with the training curves."""
+    """Return the section with the training curves."""
     picture = Picture(
         plot_training(histories),
         "Loss and accuracy of each model over the epochs.",
@@ -172,7 +170,7 @@ def _overview(model: str, before: Sequence[LayerRanges], after: Sequence[LayerRa
 
 
 def _turn_cells(found: Stability) -> tuple[str, str, str]:
-    """Returns the lowest agreement at the quarter turns, at the odd multiples of 45°, and at all angles."""
+    """Return the lowest agreement at the quarter turns, at the odd multiples of 45°, and at all angles."""
     shares = dict(zip(found.angles, found.agreement, strict=True))
     quarters = [share for angle, share in shares.items() if angle and angle % 90 == 0]
     eighths = [share for angle, share in shares.items() if angle % 90 == 45]

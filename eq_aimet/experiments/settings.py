@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from eq_aimet.arguments import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    check_path,
+    check_type,
+)
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.experiments.training.devices import check_devices
+from eq_aimet.models.architecture import LARGEST_GROUP, WIDEST
 
 __all__ = ["Settings"]
+
+_DEFAULT = "Leave it out to take the default."
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "dataset": ("pcam", "rotated-mnist"),
@@ -17,60 +27,46 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model": ("both", "conventional", "equivariant"),
     "depthwise": ("channel", "field"),
     "weights": ("per-tensor", "per-channel"),
-    "device": ("cpu", "cuda"),
-    "precision": ("32", "bf16", "16"),
     "turns": ("quarter", "any"),
 }
-_COUNTS = (
-    "group",
-    "epochs",
-    "batch_size",
-    "train_images",
-    "valid_images",
-    "test_images",
-    "calibration_images",
-    "devices",
-    "nodes",
-)
+_COUNTS = ("epochs", "batch_size", "train_images", "valid_images", "test_images", "calibration_images")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the result of a run depends on. What is not possible raises on construction.
-
-    The messages name an argument as the command line does: `batch_size` is `--batch-size`.
+    """All values that the result of a run depends on. An impossible value is refused at once.
 
     Attributes:
-        data: what names the data set: "synthetic", or the path of a folder or file.
-        train_images: how many training images to use.
-        valid_images: how many validation images to use.
-        test_images: how many test images to use.
-        crop: the side of the images in pixels, odd and within 33..95; for digits from 29 on. The default, 47,
+        data: What names the data set: "synthetic", or the path of a folder or file.
+        train_images: How many training images to use.
+        valid_images: How many validation images to use.
+        test_images: How many test images to use.
+        crop: The side of the images in pixels, odd and within 33..95; for digits from 29 on. The default, 47,
             is the smallest whose inscribed circle, all that the networks see, holds the central 32x32 square
             that decides the label.
         model: "both", "conventional" or "equivariant".
-        group: the number of rotations N of the group.
-        width: the multiplier of the channel numbers.
+        group: The number of rotations N of the group.
+        width: The multiplier of the channel numbers.
         depthwise: "channel" or "field", the kind of MobileNetV2's equivariant depthwise layers.
-        epochs: how often each training image is seen.
-        batch_size: how many images a step sees.
-        learning_rate: the schedule's highest learning rate.
+        epochs: How often each training image is seen.
+        batch_size: How many images a step sees.
+        learning_rate: The schedule's highest learning rate.
         weights: "per-tensor" or "per-channel", the ranges of the INT8 weights.
-        calibration_images: how many training images the ranges of the INT8 activations are taken from.
+        calibration_images: How many training images the ranges of the INT8 activations are taken from.
         device: "cpu" or "cuda".
         precision: "32", "bf16" or "16", the bits of the training's arithmetic.
-        seed: of the initial weights, the order of the images and the augmentation.
+        seed: Of the initial weights, the order of the images and the augmentation.
         dataset: "pcam", the layout of the files in `data`, or "rotated-mnist", the archive of digits in it.
         architecture: "mobilenet" or "densenet".
-        reflections: whether DenseNet's group has reflections, too.
-        devices: how many GPUs, or processes on a CPU, train together on each node.
-        nodes: how many machines train together.
-        compile: whether to train through `torch.compile`.
-        turns: the random turns of the training images: "quarter", by multiples of 90° and exact, or "any", by
+        reflections: Whether DenseNet's group has reflections, too.
+        devices: How many GPUs, or processes on a CPU, train together on each node.
+        nodes: How many machines train together.
+        compile: Whether to train through `torch.compile`.
+        turns: The random turns of the training images: "quarter", by multiples of 90° and exact, or "any", by
             any angle and interpolated. Patches are mirrored at random, too, digits are not.
 
     Raises:
-        InvalidArgumentError: a setting is not possible.
+        InvalidArgumentError: A setting is not possible.
 
     Example:
         >>> settings = Settings(train_images=64, valid_images=32, test_images=32, width=0.5, epochs=3)
@@ -81,7 +77,7 @@ class Settings:
         >>> Settings(train_images=64, valid_images=32, test_images=32, width=0.0)
         Traceback (most recent call last):
             ...
-        eq_aimet.errors.InvalidArgumentError: `--width`: received 0.0; expected a number above 0. ...
+        eq_aimet.errors.InvalidArgumentError: `width`: received 0.0; expected a number above 0 ...
     """
 
     train_images: int
@@ -110,36 +106,27 @@ class Settings:
     turns: str = "quarter"
 
     def __post_init__(self) -> None:
+        check_type("data", self.data, str, remedy="Give the path as a str.")
+        check_path("data", self.data)
         for name, choices in _CHOICES.items():
-            _check_choice(name, getattr(self, name), choices)
+            check_choice(name, getattr(self, name), choices, remedy=f'Try `{name}="{choices[0]}"`.')
         for name in _COUNTS:
-            _check_count(name, getattr(self, name))
-        smallest = 33 if self.dataset == "pcam" else 29
-        if self.crop % 2 == 0 or not smallest <= self.crop <= 95:
-            raise InvalidArgumentError(
-                _option("crop"),
-                received=self.crop,
-                expected=f"an odd number from {smallest} to 95",
-                remedy="Try 47, or 95 for the whole image: an even grid breaks equivariance.",
-            )
-        _check_positive("width", self.width, "Try 0.5; 1.0 is the full MobileNetV2.")
-        _check_positive("learning_rate", self.learning_rate, "Try 0.005.")
-        if not 0 <= self.seed < 2**63:
-            raise InvalidArgumentError(
-                _option("seed"),
-                received=self.seed,
-                expected="an integer from 0 to 2**63 - 1",
-                remedy="Take 0, 1, 2, ...",
-            )
-        if self.precision == "16" and self.device != "cuda":
-            raise InvalidArgumentError(
-                _option("precision"),
-                received=f"16 with --device {self.device}",
-                expected="16 on a CUDA device only",
-                remedy="Take --precision 32 or bf16, or --device cuda.",
-            )
-        if self.device == "cuda":
-            _check_cuda()
+            self._set(name, check_integer(name, getattr(self, name), remedy=_DEFAULT))
+        self._set("group", check_integer("group", self.group, most=LARGEST_GROUP, remedy="Try `group=8`."))
+        self._set("crop", _check_crop(self.crop, self.dataset))
+        remedy = "Try `width=0.5`; the full network has `width=1`."
+        self._set("width", check_number("width", self.width, most=WIDEST, remedy=remedy))
+        remedy = "Try `learning_rate=0.005`."
+        self._set("learning_rate", check_number("learning_rate", self.learning_rate, remedy=remedy))
+        remedy = "Take 0, 1, 2, ..."
+        self._set("seed", check_integer("seed", self.seed, least=0, most=2**63 - 1, remedy=remedy))
+        for name in ("reflections", "compile"):
+            check_flag(name, getattr(self, name))
+        check_devices(self.device, self.devices, self.nodes, self.precision)
+
+    def _set(self, name: str, value: float) -> None:
+        """Keep a number as a plain one, numpy's too, so that JSON can hold it."""
+        object.__setattr__(self, name, value)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -197,46 +184,18 @@ class Settings:
         return "_".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the settings as plain values for JSON."""
+        """Return the settings as plain values for JSON."""
         return asdict(self)
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InvalidArgumentError(
-            _option(name),
-            received=repr(value),
-            expected=f"one of {', '.join(choices)}",
-            remedy=f"Try {_option(name)} {choices[0]}.",
-        )
-
-
-def _check_count(name: str, value: int) -> None:
-    if value < 1:
-        raise InvalidArgumentError(
-            _option(name),
-            received=value,
-            expected="an integer of at least 1",
-            remedy="Leave it out to take the default.",
-        )
-
-
-def _check_positive(name: str, value: float, remedy: str) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise InvalidArgumentError(_option(name), received=value, expected="a number above 0", remedy=remedy)
-
-
-def _check_cuda() -> None:
-    import torch  # two seconds, which only those who ask for a GPU should wait
-
-    if not torch.cuda.is_available():
-        raise InvalidArgumentError(
-            _option("device"),
-            received="'cuda', and torch finds no CUDA device",
-            expected="a machine with an NVIDIA GPU and a CUDA build of torch",
-            remedy="Leave it out to train on the CPU.",
-        )
+def _check_crop(crop: int, dataset: str) -> int:
+    smallest, largest = (33 if dataset == "pcam" else 29), 95
+    crop = check_integer("crop", crop, remedy="Try `crop=47`.")
+    if crop % 2 and smallest <= crop <= largest:
+        return crop
+    raise InvalidArgumentError(
+        "crop",
+        received=crop,
+        expected=f"an odd number from {smallest} to {largest}",
+        remedy="Try `crop=47`, or `crop=95` for the whole image: an even grid breaks equivariance.",
+    )

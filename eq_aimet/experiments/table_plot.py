@@ -19,7 +19,7 @@ from eq_aimet.experiments.pictures.figure import (
 )
 
 if TYPE_CHECKING:
-    from eq_aimet.experiments.table import TableRow
+    from eq_aimet.experiments.run_table import TableRow
 
 __all__ = ["plot_table"]
 
@@ -28,18 +28,18 @@ _ZERO = 1e-18  # where an error of exactly 0 is drawn on the logarithmic axis
 
 
 def plot_table(rows: Sequence[TableRow], *, test_images: int | None = None, title: str = "") -> bytes:
-    """Returns a PNG with the accuracy and the rotation errors of each model, in FP32 and in INT8.
+    """Return a PNG with the accuracy and the rotation errors of each model, in FP32 and in INT8.
 
     Hollow marks are FP32, filled ones INT8.
 
     Args:
-        rows: what was measured of each model, at most seven.
-        test_images: how many images the accuracies were measured on; if given, bars show the 95 % interval
+        rows: What was measured of each model, at most seven.
+        test_images: How many images the accuracies were measured on; if given, bars show the 95 % interval
             that so many images leave open (Wilson's).
-        title: what is written above.
+        title: What is written above.
 
     Raises:
-        InvalidArgumentError: there is no row, there are too many, or two have one name; or no test image.
+        InvalidArgumentError: There is no row, there are too many, or two have one name; or no test image.
 
     Example:
         >>> from eq_aimet.experiments import DeviceFigures, TableRow
@@ -81,7 +81,7 @@ def plot_table(rows: Sequence[TableRow], *, test_images: int | None = None, titl
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a probability of which `share` of `count` trials came out.
+    """Return the 95 % interval of a probability of which `share` of `count` trials came out.
 
     Example:
         >>> low, high = wilson_interval(0.9, 100)

@@ -28,22 +28,22 @@ def train_network(
     on_notice: Callable[[str], None] | None = None,
     progress: bool = False,
 ) -> tuple[torch.nn.Module, tuple[EpochRecord, ...]]:
-    """Returns the network with the weights of the lowest validation loss, and the record of each epoch.
+    """Return the network with the weights of the lowest validation loss, and the record of each epoch.
 
     What the folder holds of an earlier run is gone on with; where that was finished, nothing is trained.
 
     Args:
         name: "conventional" or "equivariant".
-        settings: the run's.
-        data: its data.
-        folder: the network's own.
-        on_epoch: called with the record of each epoch that is trained now.
-        on_notice: called with a line about each checkpoint that could not be used.
-        progress: whether to show a progress bar.
+        settings: The run's.
+        data: Its data.
+        folder: The network's own.
+        on_epoch: Called with the record of each epoch that is trained now.
+        on_notice: Called with a line about each checkpoint that could not be used.
+        progress: Whether to show a progress bar.
 
     Raises:
-        InvalidArgumentError: the settings and this machine don't go together; see `train_classifier`.
-        DataError: no checkpoint is usable, or one can't be written.
+        InvalidArgumentError: The settings and this machine don't go together; see `train_classifier`.
+        DataError: No checkpoint is usable, or one can't be written.
     """
     torch.manual_seed(settings.seed)  # the initial weights
     with quiet_libraries():
@@ -72,5 +72,5 @@ def train_network(
 
 
 def count_parameters(model: torch.nn.Module) -> int:
-    """Returns how many numbers the training learns."""
+    """Return how many numbers the training learns."""
     return sum(parameter.numel() for parameter in model.parameters())

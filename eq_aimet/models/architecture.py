@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eq_aimet.arguments import check_integer, check_number
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.models.arguments import check_positive
 
-__all__ = ["Architecture", "BlockPlan", "STAGES", "Stage", "plan_architecture", "stride_two_padding"]
+__all__ = [
+    "Architecture",
+    "BlockPlan",
+    "LARGEST_GROUP",
+    "STAGES",
+    "Stage",
+    "WIDEST",
+    "plan_architecture",
+    "stride_two_padding",
+]
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,9 @@ STAGES = (
 HEAD_CHANNELS = 1280
 # A final grid of one pixel would leave the 3×3 filters of the last stages nothing but padding.
 SMALLEST_FINAL_GRID = 3
+# MobileNetV2 has 570 million weights at this width; a wider one hardly fits in memory.
+WIDEST = 16
+LARGEST_GROUP = 64  # filters of 3×3 pixels tell no more than 8 angles apart
 
 
 @dataclass(frozen=True)
@@ -70,22 +82,23 @@ class Architecture:
 
 
 def plan_architecture(*, width: float, divisor: int, input_size: int) -> Architecture:
-    """Returns the channels, strides, paddings and grids of a MobileNetV2.
+    """Return the channels, strides, paddings and grids of a MobileNetV2.
 
     Args:
-        width: the width multiplier. As in the paper, the head keeps its channels where it is below 1.
-        divisor: what all channel counts are multiples of: the size of a block.
-        input_size: the side of the square input in pixels, odd.
+        width: The width multiplier. As in the paper, the head keeps its channels where it is below 1.
+        divisor: What all channel counts are multiples of: the size of a block.
+        input_size: The side of the square input in pixels, odd.
 
     Raises:
-        InvalidArgumentError: if a layer would have less than one block of channels, or the grid doesn't
+        InvalidArgumentError: If a layer would have less than one block of channels, or the grid doesn't
             stay odd and large enough.
 
-    >>> plan = plan_architecture(width=1.0, divisor=8, input_size=95)
-    >>> plan.stem_channels, [block.out_channels for block in plan.blocks][-3:], plan.final_size
-    (32, [160, 160, 320], 11)
+    Example:
+        >>> plan = plan_architecture(width=1.0, divisor=8, input_size=95)
+        >>> plan.stem_channels, [block.out_channels for block in plan.blocks][-3:], plan.final_size
+        (32, [160, 160, 320], 11)
     """
-    check_positive("input_size", input_size, "Give the side of the images in pixels, for example 95.")
+    check_integer("input_size", input_size, remedy="Give the side of the images in pixels, for example 95.")
     _check_width(width, divisor)
     _check_input_size(input_size)
     channels = stem_channels = _round_to_blocks(STEM_CHANNELS * width, divisor)
@@ -105,31 +118,36 @@ def plan_architecture(*, width: float, divisor: int, input_size: int) -> Archite
 
 
 def stride_two_padding(size: int) -> int:
-    """Returns the padding with which a stride-2, 3×3 convolution keeps an odd grid odd and centred.
+    """Return the padding with which a stride-2, 3×3 convolution keeps an odd grid odd and centred.
 
     Args:
-        size: the side of the input grid in pixels, odd.
+        size: The side of the input grid in pixels, odd.
 
-    >>> stride_two_padding(45), stride_two_padding(95)  # to 23 and to 47
-    (1, 0)
+    Example:
+        >>> stride_two_padding(45), stride_two_padding(95)  # to 23 and to 47
+        (1, 0)
     """
     return (size + 1) // 2 % 2
 
 
 def _shrink(size: int) -> int:
-    """The grid after a stride-2, 3×3 convolution."""
+    """Return the grid after a stride-2, 3×3 convolution."""
     return (size + 2 * stride_two_padding(size) - 3) // 2 + 1
 
 
 def _round_to_blocks(channels: float, divisor: int) -> int:
-    """The nearest multiple of `divisor`, or the next where that takes a tenth away, as in MobileNetV2."""
+    """Return the nearest multiple of `divisor`, or the next one if the nearest removes over a tenth.
+
+    MobileNetV2 rounds its channel counts this way.
+    """
     nearest = int(channels + divisor / 2) // divisor * divisor
     return nearest if nearest >= 0.9 * channels else nearest + divisor
 
 
 def _check_width(width: float, divisor: int) -> None:
     narrowest = min(STEM_CHANNELS, *(stage.channels for stage in STAGES))
-    if not narrowest * width >= divisor:  # refuses NaN too
+    check_number("width", width, most=WIDEST, remedy="Try 1, the full network.")
+    if narrowest * width < divisor:
         raise InvalidArgumentError(
             "width",
             received=width,

@@ -16,7 +16,7 @@ def convolve(
     padding: int = 0,
     groups: int = 1,
 ) -> list[torch.nn.Module]:
-    """Returns convolution, batch norm and ReLU."""
+    """Return convolution, batch norm and ReLU."""
     return [
         torch.nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
         torch.nn.BatchNorm2d(out_channels),
@@ -25,7 +25,7 @@ def convolve(
 
 
 def initialize(network: torch.nn.Module) -> None:
-    """Works in place; He's normal initialisation for convolutions, a small one for the classifier."""
+    """Initialise the network in place: convolutions as He et al. do, the classifier with small weights."""
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from eq_aimet.arguments import check_integer, check_number
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.models.arguments import check_positive
+from eq_aimet.models.architecture import WIDEST
 
 __all__ = ["DenseArchitecture", "DenseBlockPlan", "plan_dense_architecture", "pooling_window"]
 
@@ -22,9 +23,9 @@ class DenseBlockPlan:
     """One dense block in numbers, and the transition before it.
 
     Attributes:
-        in_fields: the fields that the block before hands on.
-        window: the side in pixels of the windows that the transition averages; 0 where there is none.
-        growth: the fields that the block adds.
+        in_fields: The fields that the block before hands on.
+        window: The side in pixels of the windows that the transition averages; 0 where there is none.
+        growth: The fields that the block adds.
     """
 
     in_fields: int
@@ -57,25 +58,26 @@ class DenseArchitecture:
 
 
 def plan_dense_architecture(*, width: float, order: int, input_size: int) -> DenseArchitecture:
-    """Returns the fields, pooling windows and grids of a DenseNet.
+    """Return the fields, pooling windows and grids of a DenseNet.
 
     A convolution between F fields of a group with |G| elements has F²·|G| weights per pixel of the filter,
     so that 26·width/√|G| fields per layer make about the same number of weights for any group.
 
     Args:
-        width: the multiplier of the channel counts.
+        width: The multiplier of the channel counts.
         order: |G|, the number of channels of a field; 1 for the conventional network.
-        input_size: the side of the square input in pixels.
+        input_size: The side of the square input in pixels.
 
     Raises:
-        InvalidArgumentError: if a layer would have less than one field, or the last grid less than two
+        InvalidArgumentError: If a layer would have less than one field, or the last grid less than two
             pixels a side.
 
-    >>> plan = plan_dense_architecture(width=1.0, order=8, input_size=95)
-    >>> [block.out_fields for block in plan.blocks], plan.final_size
-    ([18, 27, 36, 45, 54], 5)
+    Example:
+        >>> plan = plan_dense_architecture(width=1.0, order=8, input_size=95)
+        >>> [block.out_fields for block in plan.blocks], plan.final_size
+        ([18, 27, 36, 45, 54], 5)
     """
-    check_positive("input_size", input_size, "Give the side of the images in pixels, for example 95.")
+    check_integer("input_size", input_size, remedy="Give the side of the images in pixels, for example 95.")
     growth = _growth(width, order)
     blocks = [DenseBlockPlan(growth, 0, growth)]
     grid = input_size
@@ -94,27 +96,29 @@ def plan_dense_architecture(*, width: float, order: int, input_size: int) -> Den
 
 
 def pooling_window(size: int) -> int:
-    """Returns the side of the windows that, two pixels apart, cover a grid evenly about its centre.
+    """Return the side of the windows that, two pixels apart, cover a grid evenly about its centre.
 
     Turns and mirrorings of the grid map such windows onto each other, so that pooling is equivariant: on an
     even grid windows of 2×2, on an odd one windows of 3×3 that overlap.
 
     Args:
-        size: the side of the grid in pixels.
+        size: The side of the grid in pixels.
 
-    >>> pooling_window(46), pooling_window(95)  # to 23 and to 47
-    (2, 3)
+    Example:
+        >>> pooling_window(46), pooling_window(95)  # to 23 and to 47
+        (2, 3)
     """
     return 2 + size % 2
 
 
 def _growth(width: float, order: int) -> int:
     narrowest = math.sqrt(order) / GROWTH
-    if not isinstance(width, (int, float)) or not narrowest <= width < math.inf:  # refuses NaN too
+    check_number("width", width, most=WIDEST, remedy="Try 1, the full network.")
+    if width < narrowest:
         raise InvalidArgumentError(
             "width",
             received=repr(width),
-            expected=f"a number of at least {narrowest:.3g}, at which a layer is one field "
+            expected=f"at least {narrowest:.3g}, at which a layer is one field "
             f"of {order} channel{'' if order == 1 else 's'}",
             remedy="Widen the network or take a smaller group.",
         )

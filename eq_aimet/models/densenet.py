@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from eq_aimet.models.arguments import check_input, check_positive
+from eq_aimet.arguments import check_integer
 from eq_aimet.models.conventional_layers import convolve, initialize
 from eq_aimet.models.dense_architecture import DenseBlockPlan, plan_dense_architecture
+from eq_aimet.models.network_input import check_input
 from eq_aimet.plain import Concat, Mask
 from eq_aimet.plain.circular_mask import circular_mask
 
@@ -17,7 +18,7 @@ class DenseBlock(torch.nn.Module):
     """Pooling and 1×1 convolution (the transition), then a 3×3 convolution that is put beside its input.
 
     Args:
-        plan: channels, and the window of the transition's pooling.
+        plan: Channels, and the window of the transition's pooling.
     """
 
     def __init__(self, plan: DenseBlockPlan) -> None:
@@ -33,7 +34,7 @@ class DenseBlock(torch.nn.Module):
         self.concat = Concat()  # AIMET quantizes modules
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the block's input and what it adds to it, (B, out_fields, H / 2, W / 2)."""
+        """Return the block's input and what it adds to it, (B, out_fields, H / 2, W / 2)."""
         x = self.transition(x)
         return self.concat(x, self.layer(x))
 
@@ -45,26 +46,27 @@ class DenseNet(torch.nn.Module):
     with the same `width` about as many weights: the two differ by the symmetry alone.
 
     Args:
-        num_classes: the number of logits.
-        in_channels: the channels of the input.
-        width: the multiplier of the channel counts.
-        input_size: the side of the square input in pixels.
+        num_classes: The number of logits.
+        in_channels: The channels of the input.
+        width: The multiplier of the channel counts.
+        input_size: The side of the square input in pixels.
 
     Raises:
-        InvalidArgumentError: for a count below 1, a width that leaves a layer less than one channel, a too
+        InvalidArgumentError: For a count below 1, a width that leaves a layer less than one channel, a too
             small `input_size`; in `forward` for an `x` of another shape.
 
-    >>> net = DenseNet(num_classes=2, width=0.25, input_size=33)
-    >>> net(torch.rand(4, 3, 33, 33)).shape
-    torch.Size([4, 2])
+    Example:
+        >>> net = DenseNet(num_classes=2, width=0.25, input_size=33)
+        >>> net(torch.rand(4, 3, 33, 33)).shape
+        torch.Size([4, 2])
     """
 
     def __init__(
         self, num_classes: int = 2, *, in_channels: int = 3, width: float = 1.0, input_size: int = 95
     ) -> None:
         super().__init__()
-        check_positive("num_classes", num_classes, "Give the number of classes.")
-        check_positive("in_channels", in_channels, "Give the number of the input's channels.")
+        check_integer("num_classes", num_classes, remedy="Give the number of classes.")
+        check_integer("in_channels", in_channels, remedy="Give the number of the input's channels.")
         plan = plan_dense_architecture(width=width, order=1, input_size=input_size)
         self.in_channels, self.input_size = in_channels, input_size
         self.input_mask = Mask(circular_mask(input_size))
@@ -75,7 +77,7 @@ class DenseNet(torch.nn.Module):
         initialize(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
+        """Return the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
         check_input(x, self.in_channels, self.input_size)
         x = self.blocks(self.stem(self.input_mask(x)))
         x = self.pool(x)  # [batch, out_fields, 1, 1]

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from eq_aimet.adapters.e2cnn import CircularMask, enn, gspaces
+from eq_aimet.arguments import check_integer
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.models.arguments import check_input, check_positive
 from eq_aimet.models.dense_architecture import DenseBlockPlan, plan_dense_architecture
 from eq_aimet.models.equivariant_layers import EquivariantNetwork, convolve
+from eq_aimet.models.network_input import check_input
 
 __all__ = ["EquivariantDenseBlock", "EquivariantDenseNet"]
 
@@ -23,8 +24,8 @@ class EquivariantDenseBlock(torch.nn.Module):
     """Pooling and 1×1 convolution (the transition), then a 3×3 convolution that is put beside its input.
 
     Args:
-        gspace: the symmetry.
-        plan: fields, and the window of the transition's pooling.
+        gspace: The symmetry.
+        plan: Fields, and the window of the transition's pooling.
     """
 
     def __init__(self, gspace: gspaces.GeneralOnR2, plan: DenseBlockPlan) -> None:
@@ -41,7 +42,7 @@ class EquivariantDenseBlock(torch.nn.Module):
         self.out_type = _regular_type(gspace, plan.out_fields)
 
     def forward(self, x: enn.GeometricTensor) -> enn.GeometricTensor:
-        """Returns the block's input and what it adds to it, (B, out_fields · |G|, H / 2, W / 2)."""
+        """Return the block's input and what it adds to it, (B, out_fields · |G|, H / 2, W / 2)."""
         x = self.transition(x)
         # e2cnn's tensor_directsum builds the type anew in each call, field by field
         return enn.GeometricTensor(torch.cat([x.tensor, self.layer(x).tensor], 1), self.out_type)
@@ -73,21 +74,22 @@ class EquivariantDenseNet(EquivariantNetwork):
     A state dict holds the weights only and loads in training and in eval mode, whichever it was saved in.
 
     Args:
-        num_classes: the number of logits.
-        in_channels: the channels of the input, all scalar (as colours are).
-        width: the multiplier of the field counts.
+        num_classes: The number of logits.
+        in_channels: The channels of the input, all scalar (as colours are).
+        width: The multiplier of the field counts.
         group: N of the rotations by 360°/N: 1, 2 or 4.
-        reflections: whether mirrorings are in the group; its order |G| is then 2N.
-        input_size: the side of the square input in pixels.
+        reflections: Whether mirrorings are in the group; its order |G| is then 2N.
+        input_size: The side of the square input in pixels.
 
     Raises:
-        InvalidArgumentError: for a count below 1, another `group`, a width that leaves a layer less than
+        InvalidArgumentError: For a count below 1, another `group`, a width that leaves a layer less than
             one field, a too small `input_size`; in `forward` for an `x` of another shape.
 
-    >>> net = EquivariantDenseNet(num_classes=2, width=0.25, input_size=33).eval().double()
-    >>> x = torch.rand(1, 3, 33, 33, dtype=torch.float64)
-    >>> torch.allclose(net(x), net(x.rot90(1, (2, 3)).flip(3)), rtol=1e-10, atol=0.0)
-    True
+    Example:
+        >>> net = EquivariantDenseNet(num_classes=2, width=0.25, input_size=33).eval().double()
+        >>> x = torch.rand(1, 3, 33, 33, dtype=torch.float64)
+        >>> torch.allclose(net(x), net(x.rot90(1, (2, 3)).flip(3)), rtol=1e-10, atol=0.0)
+        True
     """
 
     def __init__(
@@ -101,8 +103,8 @@ class EquivariantDenseNet(EquivariantNetwork):
         input_size: int = 95,
     ) -> None:
         super().__init__()
-        check_positive("num_classes", num_classes, "Give the number of classes.")
-        check_positive("in_channels", in_channels, "Give the number of the input's channels.")
+        check_integer("num_classes", num_classes, remedy="Give the number of classes.")
+        check_integer("in_channels", in_channels, remedy="Give the number of the input's channels.")
         gspace = _gspace(group, reflections)
         plan = plan_dense_architecture(width=width, order=gspace.regular_repr.size, input_size=input_size)
         self.in_channels, self.input_size = in_channels, input_size
@@ -113,14 +115,14 @@ class EquivariantDenseNet(EquivariantNetwork):
         self._append_classifier(_regular_type(gspace, plan.out_fields), num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
+        """Return the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
         check_input(x, self.in_channels, self.input_size)
         fields = self.input_mask(enn.GeometricTensor(x, self.in_type))
         return self._classify(self.blocks(self.stem(fields)))
 
 
 def _gspace(group: int, reflections: bool) -> gspaces.GeneralOnR2:
-    """The rotations by 360°/`group`, with mirrorings or without."""
+    """Return the space of rotations by 360°/`group`, with mirrorings or without."""
     if isinstance(group, bool) or group not in GROUPS:
         raise InvalidArgumentError(
             "group",
@@ -141,7 +143,7 @@ def _gspace(group: int, reflections: bool) -> gspaces.GeneralOnR2:
 
 
 def _regular_type(gspace: gspaces.GeneralOnR2, fields: int) -> enn.FieldType:
-    """The type of `fields` regular fields."""
+    """Return the type of `fields` regular fields."""
     return enn.FieldType(gspace, fields * [gspace.regular_repr])
 
 

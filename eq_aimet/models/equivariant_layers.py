@@ -21,7 +21,7 @@ class EquivariantNetwork(torch.nn.Module):
     """
 
     def _append_classifier(self, in_type: enn.FieldType, num_classes: int) -> None:
-        """Adds the network's end, after all that comes before it."""
+        """Add the network's end, after all that comes before it."""
         self.group_pool = enn.GroupPooling(in_type)
         self.pool = enn.PointwiseAdaptiveAvgPool(self.group_pool.out_type, 1)
         self.classifier = torch.nn.Linear(len(in_type), num_classes)
@@ -30,12 +30,12 @@ class EquivariantNetwork(torch.nn.Module):
         keep_weights_only(self)
 
     def _classify(self, fields: enn.GeometricTensor) -> torch.Tensor:
-        """Returns the logits, (B, num_classes), of regular fields (B, channels, H, W)."""
+        """Return the logits, (B, num_classes), of regular fields (B, channels, H, W)."""
         logits: torch.Tensor = self.classifier(self.pool(self.group_pool(fields)).tensor.flatten(1))
         return logits
 
     def train(self, mode: bool = True) -> Self:
-        """Works in place and returns itself, as torch's `train` does.
+        """Work in place and returns itself, as torch's `train` does.
 
         Filters made for eval mode carry no gradient history, so that the network can be deep-copied.
         """
@@ -46,7 +46,7 @@ class EquivariantNetwork(torch.nn.Module):
 def convolve(
     in_type: enn.FieldType, out_type: enn.FieldType, kernel_size: int, **options: Any
 ) -> list[enn.EquivariantModule]:
-    """Returns convolution, batch norm and ReLU; the options are `build_convolution`'s."""
+    """Return convolution, batch norm and ReLU; the options are `build_convolution`'s."""
     return [
         build_convolution(in_type, out_type, kernel_size, bias=False, **options),
         build_batch_norm(out_type),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from eq_aimet.adapters.e2cnn import ChannelwiseR2Conv, CircularMask, build_batch_norm, enn, gspaces
-from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.models.architecture import BlockPlan, plan_architecture
-from eq_aimet.models.arguments import check_input, check_positive
+from eq_aimet.arguments import check_choice, check_integer
+from eq_aimet.models.architecture import LARGEST_GROUP, BlockPlan, plan_architecture
 from eq_aimet.models.equivariant_layers import EquivariantNetwork, convolve
+from eq_aimet.models.network_input import check_input
 
 __all__ = ["EquivariantInvertedResidual", "EquivariantMobileNetV2"]
 
@@ -19,8 +19,8 @@ class EquivariantInvertedResidual(torch.nn.Module):
     """1×1 expansion, 3×3 depthwise convolution, 1×1 projection, and the input added where types agree.
 
     Args:
-        gspace: the symmetry.
-        plan: channels, stride and padding; the channels are multiples of the group's order.
+        gspace: The symmetry.
+        plan: Channels, stride and padding; the channels are multiples of the group's order.
         depthwise: "channel" or "field", see `EquivariantMobileNetV2`.
     """
 
@@ -45,7 +45,7 @@ class EquivariantInvertedResidual(torch.nn.Module):
         self.is_residual = plan.is_residual
 
     def forward(self, x: enn.GeometricTensor) -> enn.GeometricTensor:
-        """Returns the block's output field, (B, out_channels, H / stride, W / stride)."""
+        """Return the block's output field, (B, out_channels, H / stride, W / stride)."""
         return x + self.block(x) if self.is_residual else self.block(x)
 
 
@@ -60,22 +60,23 @@ class EquivariantMobileNetV2(EquivariantNetwork):
     A state dict holds the weights only and loads in training and in eval mode, whichever it was saved in.
 
     Args:
-        num_classes: the number of logits.
-        in_channels: the channels of the input, all scalar (as colours are).
-        width: the width multiplier of the channel counts.
+        num_classes: The number of logits.
+        in_channels: The channels of the input, all scalar (as colours are).
+        width: The width multiplier of the channel counts.
         group: N, the number of rotations; 1 is a conventional network written in e2cnn.
         depthwise: "channel" filters each channel by itself, as conventional depthwise convolutions do and
             at their cost; "field" mixes the N channels of a field, as e2cnn's `groups` does.
-        input_size: the side of the square input in pixels, odd.
+        input_size: The side of the square input in pixels, odd.
 
     Raises:
-        InvalidArgumentError: for a count below 1, an unknown `depthwise`, a width that leaves a layer less
+        InvalidArgumentError: For a count below 1, an unknown `depthwise`, a width that leaves a layer less
             than one field, an even or too small `input_size`; in `forward` for an `x` of another shape.
 
-    >>> net = EquivariantMobileNetV2(num_classes=2, width=0.25, group=4, input_size=33).eval().double()
-    >>> x = torch.rand(1, 3, 33, 33, dtype=torch.float64)
-    >>> torch.allclose(net(x), net(x.rot90(1, (2, 3))), rtol=1e-10, atol=0.0)
-    True
+    Example:
+        >>> net = EquivariantMobileNetV2(num_classes=2, width=0.25, group=4, input_size=33).eval().double()
+        >>> x = torch.rand(1, 3, 33, 33, dtype=torch.float64)
+        >>> torch.allclose(net(x), net(x.rot90(1, (2, 3))), rtol=1e-10, atol=0.0)
+        True
     """
 
     def __init__(
@@ -89,16 +90,16 @@ class EquivariantMobileNetV2(EquivariantNetwork):
         input_size: int = 95,
     ) -> None:
         super().__init__()
-        check_positive("num_classes", num_classes, "Give the number of classes.")
-        check_positive("in_channels", in_channels, "Give the number of the input's channels.")
-        check_positive("group", group, "Give N of the cyclic group C_N, for example 4 or 8.")
-        if depthwise not in DEPTHWISE:
-            raise InvalidArgumentError(
-                "depthwise",
-                received=repr(depthwise),
-                expected=" or ".join(f'"{name}"' for name in DEPTHWISE),
-                remedy='Take "channel" unless you compare with e2cnn\'s depthwise convolution.',
-            )
+        check_integer("num_classes", num_classes, remedy="Give the number of classes.")
+        check_integer("in_channels", in_channels, remedy="Give the number of the input's channels.")
+        remedy = "Give N of the cyclic group C_N, for example 4 or 8."
+        check_integer("group", group, most=LARGEST_GROUP, remedy=remedy)
+        check_choice(
+            "depthwise",
+            depthwise,
+            DEPTHWISE,
+            remedy='Take "channel", unless you compare with e2cnn\'s depthwise convolution.',
+        )
         plan = plan_architecture(width=width, divisor=group, input_size=input_size)
         gspace = gspaces.TrivialOnR2() if group == 1 else gspaces.Rot2dOnR2(group)
         self.in_channels, self.input_size = in_channels, input_size
@@ -119,12 +120,12 @@ class EquivariantMobileNetV2(EquivariantNetwork):
         self._append_classifier(head_type, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
+        """Return the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
         check_input(x, self.in_channels, self.input_size)
         fields = self.input_mask(enn.GeometricTensor(x, self.in_type))
         return self._classify(self.head_mask(self.head(self.blocks(self.stem(fields)))))
 
 
 def _regular_type(gspace: gspaces.GeneralOnR2, channels: int) -> enn.FieldType:
-    """The type of `channels` channels in regular fields."""
+    """Return the type of `channels` channels in regular fields."""
     return enn.FieldType(gspace, channels // gspace.regular_repr.size * [gspace.regular_repr])

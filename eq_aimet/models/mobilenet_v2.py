@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from eq_aimet.arguments import check_integer
 from eq_aimet.models.architecture import BlockPlan, plan_architecture
-from eq_aimet.models.arguments import check_input, check_positive
 from eq_aimet.models.conventional_layers import convolve, initialize
+from eq_aimet.models.network_input import check_input
 from eq_aimet.plain import Mask
 from eq_aimet.plain.circular_mask import circular_mask
 
@@ -17,7 +18,7 @@ class InvertedResidual(torch.nn.Module):
     """1×1 expansion, 3×3 depthwise convolution, 1×1 projection, and the input added where shapes agree.
 
     Args:
-        plan: channels, stride and padding.
+        plan: Channels, stride and padding.
     """
 
     def __init__(self, plan: BlockPlan) -> None:
@@ -33,7 +34,7 @@ class InvertedResidual(torch.nn.Module):
         self.is_residual = plan.is_residual
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the block's output, (B, out_channels, H / stride, W / stride)."""
+        """Return the block's output, (B, out_channels, H / stride, W / stride)."""
         return x + self.block(x) if self.is_residual else self.block(x)
 
 
@@ -45,19 +46,20 @@ class MobileNetV2(torch.nn.Module):
     inscribed circle.
 
     Args:
-        num_classes: the number of logits.
-        in_channels: the channels of the input.
-        width: the width multiplier of the channel counts.
-        divisor: what the channel counts are multiples of; the `group` of the equivariant counterpart.
-        input_size: the side of the square input in pixels, odd.
+        num_classes: The number of logits.
+        in_channels: The channels of the input.
+        width: The width multiplier of the channel counts.
+        divisor: What the channel counts are multiples of; the `group` of the equivariant counterpart.
+        input_size: The side of the square input in pixels, odd.
 
     Raises:
-        InvalidArgumentError: for a count below 1, a width that leaves a layer less than `divisor`
+        InvalidArgumentError: For a count below 1, a width that leaves a layer less than `divisor`
             channels, an even or too small `input_size`; in `forward` for an `x` of another shape.
 
-    >>> net = MobileNetV2(num_classes=2, width=0.5, input_size=33)
-    >>> net(torch.rand(4, 3, 33, 33)).shape
-    torch.Size([4, 2])
+    Example:
+        >>> net = MobileNetV2(num_classes=2, width=0.5, input_size=33)
+        >>> net(torch.rand(4, 3, 33, 33)).shape
+        torch.Size([4, 2])
     """
 
     def __init__(
@@ -70,9 +72,9 @@ class MobileNetV2(torch.nn.Module):
         input_size: int = 95,
     ) -> None:
         super().__init__()
-        check_positive("num_classes", num_classes, "Give the number of classes.")
-        check_positive("in_channels", in_channels, "Give the number of the input's channels.")
-        check_positive("divisor", divisor, "Give the block size of the equivariant counterpart.")
+        check_integer("num_classes", num_classes, remedy="Give the number of classes.")
+        check_integer("in_channels", in_channels, remedy="Give the number of the input's channels.")
+        check_integer("divisor", divisor, remedy="Give the block size of the equivariant counterpart.")
         plan = plan_architecture(width=width, divisor=divisor, input_size=input_size)
         self.in_channels, self.input_size = in_channels, input_size
         self.input_mask = Mask(circular_mask(input_size))
@@ -87,7 +89,7 @@ class MobileNetV2(torch.nn.Module):
         initialize(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
+        """Return the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
         check_input(x, self.in_channels, self.input_size)
         x = self.stem(self.input_mask(x))
         x = self.head(self.blocks(x))

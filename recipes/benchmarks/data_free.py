@@ -8,7 +8,6 @@ prints the table of docs/data_free.md: accuracy, agreement with FP32 and SQNR of
 
 from __future__ import annotations
 
-import json
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -20,48 +19,42 @@ from aimet_torch.model_preparer import prepare_model
 from aimet_torch.quantsim import QuantizationSimModel
 
 from eq_aimet import calibrate_without_data, equalize_equivariant, equivariant_hooks, export_model
+from eq_aimet.experiments import Settings, build_network
+from eq_aimet.experiments.foreign_files import read_json
+from eq_aimet.experiments.tables import markdown_heading, markdown_row
 from eq_aimet.experiments.training import PatchDataModule, best_weights, quiet_libraries
-from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
 
 DEVIATIONS = (3, 4, 5, 6, 7, 8, 10)
 
 
 def main(folder: Path) -> None:
-    """Prints the table."""
-    settings = json.loads((folder / "config.json").read_text("utf-8"))
-    limits = (settings["train_images"], settings["valid_images"], settings["test_images"])
-    data = PatchDataModule(settings["data"], batch_size=64, limits=limits, crop=settings["crop"], seed=0)
-    calibration = data.images("train", settings["calibration_images"])
-    images, labels = (torch.cat(parts) for parts in zip(*data.test_dataloader(), strict=True))
-    print(
-        "| network | ranges from | accuracy | agreement with FP32 | SQNR |\n"
-        "| --- | --- | ---: | ---: | ---: |"
+    """Print the table."""
+    settings = Settings(
+        **read_json(folder / "config.json", expected="the settings of a run", remedy="Give a run's folder.")
     )
+    limits = (settings.train_images, settings.valid_images, settings.test_images)
+    data = PatchDataModule(settings.data, batch_size=64, limits=limits, crop=settings.crop, seed=0)
+    calibration = data.images("train", settings.calibration_images)
+    images, labels = (torch.cat(parts) for parts in zip(*data.test_dataloader(), strict=True))
+    print(*markdown_heading(("network", "ranges from", "accuracy", "agreement with FP32", "SQNR")), sep="\n")
     for name in ("conventional", "equivariant"):
         with quiet_libraries():
             model = equalized(name, settings, folder, calibration[:1])
             exact = logits(model, images)
-        print(f"| {name} | FP32 | {accuracy(exact, labels):.1%} | | |")
+        print(markdown_row((name, "FP32", f"{accuracy(exact, labels):.1%}", "", "")))
         for deviations in (None, *DEVIATIONS):
             with quiet_libraries():
                 simulated = logits(simulation(model, calibration, deviations).model, images)
             ratio = exact.square().sum() / (simulated - exact).square().sum()
             source = "data" if deviations is None else f"mean ± {deviations}σ"
-            agreement = accuracy(simulated, exact.argmax(1))
-            print(
-                f"| {name} | {source} | {accuracy(simulated, labels):.1%} | {agreement:.1%} | "
-                f"{10 * ratio.log10():.1f} dB |",
-                flush=True,
-            )
+            shares = (accuracy(simulated, labels), accuracy(simulated, exact.argmax(1)))
+            cells = (name, source, *(f"{share:.1%}" for share in shares), f"{10 * ratio.log10():.1f} dB")
+            print(markdown_row(cells), flush=True)
 
 
-def equalized(name: str, settings: dict[str, object], folder: Path, image: torch.Tensor) -> torch.nn.Module:
-    """Returns the run's trained network as a plain model, equalized with its statistics kept."""
-    size = {"width": settings["width"], "input_size": settings["crop"]}
-    if name == "equivariant":
-        model = EquivariantMobileNetV2(group=settings["group"], depthwise=settings["depthwise"], **size)
-    else:
-        model = MobileNetV2(divisor=settings["group"], **size)
+def equalized(name: str, settings: Settings, folder: Path, image: torch.Tensor) -> torch.nn.Module:
+    """Return the run's trained network as a plain model, equalized with its statistics kept."""
+    model = build_network(name, settings)
     model.load_state_dict(best_weights(folder / name))
     model.eval()
     if name == "equivariant":
@@ -77,7 +70,7 @@ def equalized(name: str, settings: dict[str, object], folder: Path, image: torch
 def simulation(
     model: torch.nn.Module, calibration: torch.Tensor, deviations: float | None
 ) -> QuantizationSimModel:
-    """Returns the INT8 simulation, calibrated on data if there are no `deviations`."""
+    """Return the INT8 simulation, calibrated on data if there are no `deviations`."""
     sim = QuantizationSimModel(
         model, dummy_input=calibration[:1], config_file=get_path_for_per_tensor_config()
     )
@@ -90,12 +83,12 @@ def simulation(
 
 @torch.no_grad()
 def logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Returns the model's outputs, (images, classes)."""
+    """Return the model's outputs, (images, classes)."""
     return torch.cat([model(batch) for batch in images.split(64)])
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
-    """Returns the part of the images whose largest output is that of their label."""
+    """Return the part of the images whose largest output is that of their label."""
     return float((outputs.argmax(1) == labels).float().mean())
 
 

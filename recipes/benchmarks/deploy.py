@@ -138,7 +138,7 @@ def deploy(name: str, model: torch.nn.Module, folder: Path) -> Deployed:
 
 def size_table(files: list[Deployed]) -> Iterator[str]:
     """Yield the table of file sizes and of the time to open a file."""
-    from eq_aimet.deploy.onnx.session import open_session
+    from eq_aimet.deploy.runtimes.onnxruntime import open_session
 
     yield from heading(
         "Size and opening",
@@ -175,7 +175,7 @@ def size_table(files: list[Deployed]) -> Iterator[str]:
 
 def latency_table(files: list[Deployed]) -> Iterator[str]:
     """Yield the table of latencies, all networks and kinds of file measured in turns."""
-    from eq_aimet.deploy.onnx.session import open_session, run_session
+    from eq_aimet.deploy.runtimes.onnxruntime import OnnxRuntimeFile, open_session
 
     yield from heading(
         "Latency",
@@ -188,7 +188,9 @@ def latency_table(files: list[Deployed]) -> Iterator[str]:
         open_session(path) for entry in files for path in (entry.float_model, entry.unarranged, entry.orbits)
     ]
     times = _in_turns(
-        [lambda session=session: run_session(session, image) for session in sessions], RUNS, time.process_time
+        [lambda file=OnnxRuntimeFile(session): file.run([image]) for session in sessions],
+        RUNS,
+        time.process_time,
     )
     milliseconds = np.array(times).reshape(len(files), 3) * 1e3
     for entry, (in_float, unarranged, arranged) in zip(files, milliseconds, strict=True):

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from eq_aimet.experiments.tables import markdown_heading, markdown_row
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 
@@ -19,20 +21,24 @@ def publish(lines: Iterable[str], page: Path, *, write: bool) -> None:
         print(line, flush=True)
         printed.append(line)
     if write:
-        text = page.read_text(encoding="utf-8")
-        before, rest = text.split(BEGIN)
-        after = rest.split(END)[1]
-        page.write_text(f"{before}{BEGIN}\n\n" + "\n".join(printed) + f"\n\n{END}{after}", encoding="utf-8")
+        put_between_marks("\n".join(printed), page)
+
+
+def put_between_marks(text: str, page: Path) -> None:
+    """Replace the text between the page's two marks."""
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 def heading(title: str, text: str, columns: tuple[str, ...]) -> Iterator[str]:
     """Yield the lines above a table's first row."""
-    yield from ("", f"## {title}", "", text, "", row(*columns), row(*("---" for _ in columns)))
+    yield from ("", f"## {title}", "", text, "", *markdown_heading(columns))
 
 
 def row(*cells: str) -> str:
     """Return one line of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
+    return markdown_row(cells)
 
 
 def origin(packages: Iterable[str], where: str = "") -> str:

@@ -22,7 +22,9 @@ def test_a_new_folder_holds_its_configuration(tmp_path):
 
 def test_the_same_configuration_needs_resume(tmp_path):
     ResultsFolder.open(tmp_path, {"seed": 3, "sizes": (1, 2)}).write_text("table.md", "x")
-    with pytest.raises(DataError, match=r"results of an earlier run of this configuration.*Add --resume"):
+    with pytest.raises(
+        DataError, match=r"results of an earlier run of this configuration.*Add `resume=True`"
+    ):
         ResultsFolder.open(tmp_path, {"seed": 3, "sizes": (1, 2)})
     again = ResultsFolder.open(tmp_path, {"seed": 3, "sizes": (1, 2)}, resume=True)
     assert (again.path / "table.md").read_text() == "x"
@@ -32,7 +34,7 @@ def test_the_same_configuration_needs_resume(tmp_path):
 def test_another_configuration_is_never_overwritten(tmp_path, resume):
     ResultsFolder.open(tmp_path, {"seed": 3, "width": 0.5})
     before = (tmp_path / "config.json").read_bytes()
-    with pytest.raises(DataError, match=r"another configuration \(seed 3 instead of 4\).*--results"):
+    with pytest.raises(DataError, match=r"another configuration \(seed 3 instead of 4\).*`path`"):
         ResultsFolder.open(tmp_path, {"seed": 4, "width": 0.5}, resume=resume)
     assert (tmp_path / "config.json").read_bytes() == before
 
@@ -42,7 +44,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path, content):
     (tmp_path / "thesis.txt").write_text("mine")
     if content is not None:
         (tmp_path / "config.json").write_text(content)
-    with pytest.raises(DataError, match="Nothing in it was changed"):
+    with pytest.raises(DataError, match="Nothing in the folder was changed"):
         ResultsFolder.open(tmp_path, {"seed": 3}, resume=True)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 

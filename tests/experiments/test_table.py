@@ -4,15 +4,9 @@ import json
 import pytest
 from rich.console import Console
 
-from eq_aimet.deploy.onnx.verification_report import ElementCheck, Fidelity, Latency, VerificationReport
-from eq_aimet.experiments import (
-    DeviceFigures,
-    TableRow,
-    markdown_device_table,
-    markdown_table,
-    terminal_device_table,
-    terminal_table,
-)
+from eq_aimet.deploy.verification_report import ElementCheck, Fidelity, Latency, VerificationReport
+from eq_aimet.errors import DataError, InvalidArgumentError
+from eq_aimet.experiments import DeviceFigures, Table, TableRow, file_table, network_table
 
 TURNS = ("90°", "180°", "270°")
 DEVICES = [
@@ -31,7 +25,7 @@ def test_the_drop_is_what_int8_costs():
 
 
 def test_markdown_has_one_line_a_model_and_equal_columns():
-    lines = markdown_table(ROWS).splitlines()
+    lines = network_table(ROWS).to_markdown().splitlines()
     assert len(lines) == 4
     assert {line.count("|") for line in lines} == {10}
     assert lines[2] == "| conventional | 690,242 | 87.5 % | 81.2 % | 6.2 | 3e-01 | 4e-01 | 5e-01 | 2e-01 |"
@@ -40,7 +34,7 @@ def test_markdown_has_one_line_a_model_and_equal_columns():
 
 def test_the_terminal_table_fits_80_columns_and_loses_nothing():
     output = io.StringIO()
-    Console(file=output, width=80).print(terminal_table(ROWS, title="MobileNetV2"))
+    Console(file=output, width=80).print(network_table(ROWS, caption="MobileNetV2").to_terminal())
     text = output.getvalue()
     assert "…" not in text
     for cell in ("conventional", "690,242", "87.5 %", "6.2", "4e-01", "-2.5", "2e-15", "90°", "45°"):
@@ -57,7 +51,7 @@ def test_json_has_the_device_with_its_ratios():
 
 
 def test_the_device_table_says_size_speed_and_whether_a_turn_changes_the_logits():
-    lines = markdown_device_table(ROWS).splitlines()
+    lines = file_table(ROWS).to_markdown().splitlines()
     assert {line.count("|") for line in lines} == {8}
     assert lines[2] == "| conventional | 10.24 MB | 2.62 MB | 12.50 ms | 10.00 ms | no | 3e-01 |"
     assert lines[3] == "| equivariant | 2.80 MB | 280 KB | 1.25 ms | 1.00 ms | yes | 0 |"
@@ -65,7 +59,7 @@ def test_the_device_table_says_size_speed_and_whether_a_turn_changes_the_logits(
 
 def test_the_terminal_table_of_the_device_fits_80_columns_and_loses_nothing():
     output = io.StringIO()
-    Console(file=output, width=80).print(terminal_device_table(ROWS, title="The ONNX files"))
+    Console(file=output, width=80).print(file_table(ROWS, caption="The ONNX files").to_terminal())
     text = output.getvalue()
     assert "…" not in text
     for cell in ("10.24 MB", "280 KB", "12.50 ms", "yes", "no", "3e-01", "identical", "largest"):
@@ -89,3 +83,36 @@ def test_the_figures_are_the_worst_of_all_turns_and_threads(tmp_path):
     assert figures == DeviceFigures(
         "onnxruntime 1.20", 1234, 400, 2.0, 1.5, ("90°", "180°"), 16, worst_change=0.25, bit_identical=False
     )
+
+
+def test_rows_survive_json():
+    assert [TableRow.from_dict(json.loads(json.dumps(row.to_dict()))) for row in ROWS] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("parameters", "many"),
+        ("drop", None),
+        ("fp32_accuracy", None),
+        ("device", None),
+        ("model", 3),
+        ("device", {}),
+    ],
+)
+def test_rows_that_somebody_changed_are_one_clear_error(name, value):
+    values = {**ROWS[0].to_dict(), name: value}
+    if name == "drop":  # it follows from the others, and is not read
+        assert TableRow.from_dict(values) == ROWS[0]
+        return
+    with pytest.raises(DataError, match=r"a row of `table\.json`: received no usable .*measure again"):
+        TableRow.from_dict(values)
+
+
+def test_a_row_of_another_length_is_refused():
+    with pytest.raises(InvalidArgumentError, match="`rows`: received a row of 1 cells; expected 2"):
+        Table(("a", "b"), (("1",),))
+
+
+def test_markdown_cells_stay_cells():
+    assert Table(("a", "b"), (("1|2", "3\n4"),)).to_markdown().splitlines()[2] == r"| 1\|2 | 3 4 |"

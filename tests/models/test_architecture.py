@@ -109,5 +109,5 @@ def test_an_input_size_that_is_no_number_of_pixels_is_refused(size):
 
 
 def test_a_width_that_is_no_number_is_refused():
-    with pytest.raises(InvalidArgumentError, match=r"`width`: received nan; expected at least 0\.5"):
+    with pytest.raises(InvalidArgumentError, match=r"`width`: received nan; expected a number above 0"):
         plan_architecture(width=float("nan"), divisor=8, input_size=95)

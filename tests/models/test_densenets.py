@@ -343,19 +343,19 @@ def test_another_shape_is_refused(make, shape):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"num_classes": 0}, "`num_classes`: received 0; expected a whole number of at least 1."),
-        ({"num_classes": 2.0}, "`num_classes`: received 2.0; expected a whole number of at least 1."),
-        ({"in_channels": True}, "`in_channels`: received True; expected a whole number of at least 1."),
-        ({"input_size": 0}, "`input_size`: received 0; expected a whole number of at least 1."),
+        ({"num_classes": 0}, "`num_classes`: received 0; expected an integer of at least 1."),
+        ({"num_classes": 2.0}, "`num_classes`: received 2.0; expected an integer of at least 1."),
+        ({"in_channels": True}, "`in_channels`: received True; expected an integer of at least 1."),
+        ({"input_size": 0}, "`input_size`: received 0; expected an integer of at least 1."),
         (
             {"input_size": 31},
             "`input_size`: received 31; expected at least 32, which leaves a final grid of 2. "
             "Pad or resize the input to 32 or more.",
         ),
-        ({"width": 0.03}, "`width`: received 0.03; expected a number of at least 0."),
-        ({"width": float("nan")}, "`width`: received nan; expected a number of at least 0."),
-        ({"width": float("inf")}, "`width`: received inf; expected a number of at least 0."),
-        ({"width": "wide"}, "`width`: received 'wide'; expected a number of at least 0."),
+        ({"width": 0.03}, "`width`: received 0.03; expected at least 0."),
+        ({"width": float("nan")}, "`width`: received nan; expected a number above 0 and at most 16."),
+        ({"width": float("inf")}, "`width`: received inf; expected a number above 0 and at most 16."),
+        ({"width": "wide"}, "`width`: received 'wide'; expected a number above 0 and at most 16."),
     ],
 )
 def test_wrong_arguments_are_refused(make, arguments, text):
@@ -384,7 +384,7 @@ def test_wrong_arguments_are_refused(make, arguments, text):
         ),
         (
             {"width": 0.1},
-            "`width`: received 0.1; expected a number of at least 0.109, at which a layer is one field of 8 "
+            "`width`: received 0.1; expected at least 0.109, at which a layer is one field of 8 "
             "channels. Widen the network or take a smaller group.",
         ),
     ],

@@ -156,12 +156,14 @@ def test_another_shape_is_refused(make, shape):
     [
         (
             {"num_classes": 0},
-            "`num_classes`: received 0; expected a whole number of at least 1. Give the number of",
+            "`num_classes`: received 0; expected an integer of at least 1. Give the number of",
         ),
-        ({"num_classes": 2.0}, "`num_classes`: received 2.0; expected a whole number of at least 1."),
-        ({"in_channels": True}, "`in_channels`: received True; expected a whole number of at least 1."),
+        ({"num_classes": 2.0}, "`num_classes`: received 2.0; expected an integer of at least 1."),
+        ({"in_channels": True}, "`in_channels`: received True; expected an integer of at least 1."),
         ({"input_size": 96}, "Crop the input by one pixel, to 95."),
         ({"width": 0.25}, "`width`: received 0.25; expected at least 0.5, at which"),
+        ({"width": 1e9}, "`width`: received 1000000000.0; expected a number above 0 and at most 16."),
+        ({"width": "1"}, "`width`: received '1'; expected a number above 0 and at most 16."),
     ],
 )
 def test_wrong_arguments_are_refused(make, arguments, text):
@@ -175,13 +177,13 @@ def test_wrong_arguments_are_refused(make, arguments, text):
     [
         (
             {"group": 0},
-            "`group`: received 0; expected a whole number of at least 1. "
+            "`group`: received 0; expected an integer from 1 to 64. "
             "Give N of the cyclic group C_N, for example 4 or 8.",
         ),
         (
             {"depthwise": "block"},
-            '`depthwise`: received \'block\'; expected "channel" or "field". '
-            'Take "channel" unless you compare with e2cnn\'s depthwise convolution.',
+            "`depthwise`: received 'block'; expected one of 'channel', 'field'. "
+            'Take "channel", unless you compare with e2cnn\'s depthwise convolution.',
         ),
     ],
 )

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import evidence as module
+import evidence_figures
 import numpy as np
 import pytest
 import typer
@@ -16,15 +17,13 @@ from eq_aimet.models import MobileNetV2
 @pytest.fixture
 def recipe(monkeypatch):
     monkeypatch.setattr(module, "FRACTIONS", (1.0, 0.5))
-    monkeypatch.setattr(module, "STABILITY_IMAGES", 8)
+    monkeypatch.setattr(evidence_figures, "STABILITY_IMAGES", 8)
     small = {"group": 4, "width": 0.25, "crop": 33, "epochs": 1, "batch_size": 8, "calibration_images": 8}
     monkeypatch.setattr(module, "TISSUE", replace(module.TISSUE, **small))
     monkeypatch.setattr(module, "DIGITS", replace(module.DIGITS, **small))
-    monkeypatch.setattr(
-        module,
-        "STEPS",
-        {name: module.STEPS[name] for name in list(module.STEPS)[:1] + list(module.STEPS)[-1:]},
-    )
+    steps = evidence_figures.STEPS
+    first_and_last = {name: steps[name] for name in (next(iter(steps)), list(steps)[-1])}
+    monkeypatch.setattr(evidence_figures, "STEPS", first_and_last)
     return module
 
 
@@ -43,7 +42,7 @@ def invoke(recipe, *options):
 
 def test_tables_are_what_was_measured_and_are_put_into_the_page(recipe, data, tmp_path, monkeypatch):
     page = tmp_path / "results.md"
-    page.write_text("# Results\n<!-- measured: begin -->\nprevious table\n<!-- measured: end -->\nafter\n")
+    page.write_text("# Results\n<!-- figures -->\nprevious table\n<!-- /figures -->\nafter\n")
     monkeypatch.setattr(recipe, "PAGE", page)
     options = ["--data", data, "--results", tmp_path / "runs", "--only", "tissue", "--seeds", 2]
     result = invoke(recipe, *options)
@@ -88,7 +87,7 @@ def test_the_fewer_images_the_more_epochs(recipe):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("--only", "cats"), "`--only`: received 'cats'; expected tissue, digits or all"),
+        (("--only", "cats"), "`--only`: received 'cats'; expected one of 'tissue', 'digits', 'all'"),
         (("--seeds", 0), "`--seeds`: received 0; expected an integer of at least 1"),
         (("--only", "digits"), "mnist.npz`: received no such file"),
     ],

@@ -285,23 +285,32 @@ def test_a_finished_run_is_not_overwritten_without_resume(app, finished, data):
     result = CliRunner().invoke(app, [*OPTIONS, "--data", str(data), "--results", str(finished[0].parent)])
     assert result.exit_code == 1
     assert "results of an earlier run of this configuration" in result.stderr
-    assert "Add --resume" in result.stderr
+    assert "Add `--resume`" in result.stderr
     assert (finished[0] / "table.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ("--width 0", "`--width`: received 0.0; expected a number above 0."),
+        ("--width 0", "`--width`: received 0.0; expected a number above 0 and at most 16."),
         ("--epochs 0", "`--epochs`: received 0; expected an integer of at least 1."),
         ("--batch-size 0", "`--batch-size`: received 0;"),
         ("--group 0", "`--group`: received 0;"),
-        ("--device abacus", "`--device`: received 'abacus'; expected one of cpu, cuda."),
+        ("--width 1e9", "`--width`: received 1000000000.0; expected a number above 0 and at most 16."),
+        (
+            "--learning-rate nan",
+            "`--learning-rate`: received nan; expected a number above 0. Try `--learning-rate 0.005`",
+        ),
+        ("--precision 16", "`--precision`: received '16' for a CPU; expected '16' on a CUDA device only."),
+        (
+            "--device abacus",
+            "`--device`: received 'abacus'; expected one of 'cpu', 'cuda'. Try `--device cpu`.",
+        ),
         ("--workers -1", "`--workers`: received -1; expected an integer of at least 0."),
         ("--train-images 0", "`--train-images`: received 0;"),
         ("--devices 0", "`--devices`: received 0;"),
-        ("--architecture vgg", "`--architecture`: received 'vgg'; expected one of mobilenet, densenet."),
-        ("--download", "`--download`: received no --data; expected the folder to put PCam's files into."),
+        ("--architecture vgg", "`--architecture`: received 'vgg'; expected one of 'mobilenet', 'densenet'."),
+        ("--download", "`--download`: received no `--data`; expected the folder to put PCam's files into."),
         ("--width 0.2 --group 8", "at least 0.5, at which the narrowest layer is one block of 8 channels"),
         (
             "--data /no/such/folder",

@@ -6,103 +6,128 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnx
 import torch
 from aimet_torch.quantsim import QuantizationSimModel
 
-from eq_aimet.aimet.onnx.export import export_float_onnx, export_onnx
+from eq_aimet.aimet.onnx.export import export_onnx
+from eq_aimet.aimet.onnx.verification_arguments import check_counts, check_images, check_origin, checked_turns
+from eq_aimet.aimet.onnx.verified_model import VerifiedModel
 from eq_aimet.aimet.simulation.export_readiness import check_encodings
+from eq_aimet.aimet.simulation.fingerprint import fingerprint
+from eq_aimet.aimet.simulation.unchanged import copied_simulation
+from eq_aimet.deploy.batches import fill_batch
+from eq_aimet.deploy.evidence import reasons_of_inputs, reasons_of_outputs
+from eq_aimet.deploy.measuring import measure_latency, signal_to_noise, top1_agreement
+from eq_aimet.deploy.onnx.file_inputs import file_inputs
 from eq_aimet.deploy.onnx.integer_reference import IntegerReference
-from eq_aimet.deploy.onnx.measuring import check_elements, measure_latency, signal_to_noise, top1_agreement
-from eq_aimet.deploy.onnx.session import load_ours, open_session, operators_run, run_session, stamped
-from eq_aimet.deploy.onnx.verification_report import ElementCheck, Fidelity, VerificationReport
-from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.symmetry.elements import Element, exact_elements
+from eq_aimet.deploy.onnx.marked_files import load_marked, marks
+from eq_aimet.deploy.runtimes.onnxruntime import OnnxRuntime
+from eq_aimet.deploy.runtimes.runtime import OpenedFile, Runtime
+from eq_aimet.deploy.turn_test import Outputs, TurnTest
+from eq_aimet.deploy.verification_report import Fidelity, Latency, VerificationReport
+from eq_aimet.errors import EqAimetError
+from eq_aimet.symmetry.calling import map_tensors
+from eq_aimet.symmetry.elements import Element
+from eq_aimet.symmetry.equivariance import equivariance_error
+from eq_aimet.symmetry.outputs import TransformOutput
 
 __all__ = ["integer_outputs", "verify_onnx"]
+
+_JUDGED_IMAGES = 8  # for the simulation's own error, which needs float64 and AIMET
 
 
 def verify_onnx(
     path: str | os.PathLike[str],
     sim: QuantizationSimModel,
-    inputs: torch.Tensor,
+    inputs: Any,
     *,
+    elements: Sequence[float | Element] | None = None,
+    transform_output: TransformOutput | None = None,
     threads: Sequence[int] = (1, 2),
     runs: int = 20,
     reference_images: int = 2,
 ) -> VerificationReport:
-    """Return what the file does in onnxruntime, and how that compares with `sim`.
+    """Return how the file behaves in onnxruntime, and how that compares with `sim`.
 
-    Sessions have default options but for the number of threads.
+    Sessions have default options but for the number of threads. `sim` stays as it is. The file is refused
+    unless `export_onnx` wrote it from this simulation as it is now, and nobody changed it since. If the
+    comparison proves nothing (all outputs equal, say), the report is not `is_bit_exact` and names the reason
+    in `unverified`.
 
     Args:
         path: A file that `export_onnx` wrote.
         sim: The simulation that it was exported from.
-        inputs: Square images, (images, channels, H, H), as the model takes them.
-        threads: The numbers of threads to check the exact elements at.
-        runs: How many runs of the file and of the FP32 model the latency is the median of.
-        reference_images: How many images to evaluate with the integer reference as well.
+        inputs: Images as the model takes them, (images, channels, H, H); a tuple of several inputs, or a
+            dictionary of inputs by name. Inputs of four or more dimensions are turned; others stay.
+        elements: Multiples of 90° or `Element`s, as `equivariance_error` takes them; the exact elements of
+            the model's layers if left out.
+        transform_output: How an element acts on an output, as `equivariance_error` takes it: a function of
+            (output, element), or of (output, element, name).
+        threads: The numbers of threads to check the elements at, 1 to 128.
+        runs: The number of runs of the file and of the FP32 model that the latency is the median of.
+        reference_images: The number of images that the integer reference evaluates as well.
 
     Raises:
-        InvalidArgumentError: If the file is not ours, too old, or not of this sim's shapes, or `inputs` are
-            no square images.
+        InvalidArgumentError: If an argument is not as described, or the file did not come from `sim`.
 
     Example:
-        >>> report = verify_onnx("model.onnx", sim, images)  # doctest: +SKIP
-        >>> report.is_bit_exact                              # doctest: +SKIP
+        >>> import tempfile
+        >>> import torch
+        >>> from aimet_torch.quantsim import QuantizationSimModel
+        >>> from eq_aimet import export_onnx, make_portable, verify_onnx
+        >>> x = torch.rand(2, 1, 8, 8)
+        >>> model = torch.nn.Sequential(torch.nn.MaxPool2d(2), torch.nn.Conv2d(1, 2, 1)).eval()
+        >>> sim = QuantizationSimModel(model, dummy_input=x)
+        >>> sim.compute_encodings(lambda model: model(x))
+        >>> _ = make_portable(sim, x)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = export_onnx(sim, x, f"{folder}/model.onnx")
+        ...     report = verify_onnx(f"{folder}/model.onnx", sim, x, runs=3)
+        >>> report.is_bit_exact
         True
     """
-    model = load_ours(path)
     check_encodings(sim)
-    facts = stamped(model)
-    session = open_session(path)
-    images = _checked_images(inputs, session)
-    elements = exact_elements(sim.model)
-
-    checks: tuple[ElementCheck, ...] = ()
-    for count in threads:
-        checks += check_elements(open_session(path, threads=count), images, elements, count)
-    deployed = run_session(session, images.numpy())
-    reference = deployed[:0]
-    if reference_images:
-        reference = IntegerReference(model)(images[:reference_images].numpy())
-    float_model = QuantizationSimModel.get_original_model(sim.model).eval()
-    simulated, unquantized = _outputs(sim.model, images), _outputs(float_model, images)
-    _check_same_model(path, deployed, simulated)
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "float.onnx"
-        size = session.get_inputs()[0].shape[0]
-        device = next(float_model.parameters()).device
-        export_float_onnx(float_model, (_batch(images, size).to(device),), file)
-        latency = measure_latency(session, open_session(file), _batch(images, size).numpy(), runs)
-        float_bytes = file.stat().st_size
+    model = load_marked(path)
+    check_counts(threads, runs, reference_images)
+    twin = copied_simulation(sim)
+    check_origin(path, marks(model), fingerprint(twin))
+    specs = file_inputs(model)
+    images = check_images(inputs, specs)
+    turns = checked_turns(sim.model, elements, images)
+    verified = VerifiedModel(twin, inputs, specs[0].shape[0])
+    test = TurnTest(Path(path), images, specs[0].shape[0], turns, transform_output, verified.output_names)
+    runtime = OnnxRuntime()
+    checks = tuple(check for count in threads for check in test.run(runtime, count))
+    changed = any(check.changed for check in checks)
+    opened = runtime.open(test.file, threads=1)
+    deployed = test.outputs(opened)
+    latency, float_bytes = _latency(runtime, opened, test, verified, runs)
     return VerificationReport(
         path=str(path),
-        runtime=f"onnxruntime {onnxruntime.__version__}",
-        images=len(images),
+        runtime=runtime.name,
+        images=len(images[0]),
         elements=checks,
-        fidelity=Fidelity(
-            top1_agreement=top1_agreement(deployed, simulated),
-            sqnr_sim=signal_to_noise(simulated, unquantized),
-            sqnr_deployed=signal_to_noise(deployed, unquantized),
-            sqnr_to_sim=signal_to_noise(deployed, simulated),
-            reference_images=len(reference),
-            reference_difference=float(np.abs(reference - deployed[: len(reference)]).max(initial=0.0)),
-        ),
+        fidelity=_fidelity(deployed, verified, _reference(model, test, reference_images)),
         latency=latency,
-        file_bytes=Path(path).stat().st_size,
+        file_bytes=test.file.stat().st_size,
         float_bytes=float_bytes,
-        operators=operators_run(path),
-        is_portable=facts.get("portable") == "true",
-        is_exact_when_precise=_is_exact_when_precise(path, checks, images, elements),
+        operators=runtime.operators(test.file),
+        is_portable=marks(model).get("portable") == "true",
+        is_exact_when_precise=_is_exact_when_precise(test) if changed else None,
+        unverified=(
+            *reasons_of_inputs(specs, images, turns),
+            *reasons_of_outputs(deployed, test.probe(opened)),
+        ),
+        simulation_error=_simulation_error(sim, inputs, turns, transform_output) if changed else None,
     )
 
 
 def integer_outputs(sim: QuantizationSimModel, inputs: torch.Tensor) -> torch.Tensor:
-    """Return the outputs of `sim` in the arithmetic of the device, computed without the runtime.
+    """Return the first output of `sim` in the arithmetic of the device, computed without the runtime.
 
     The sim's own forward pass simulates quantization in floats; this one accumulates in int32 and
     requantizes as onnxruntime does, so that sim and device agree bit for bit.
@@ -118,66 +143,63 @@ def integer_outputs(sim: QuantizationSimModel, inputs: torch.Tensor) -> torch.Te
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         export_onnx(sim, inputs[:1], file, storage="plain", arranged=False)
-        outputs = IntegerReference(file)(inputs.detach().cpu().float().numpy())
+        outputs = IntegerReference(file)([inputs.detach().cpu().float().numpy()])[0]
     return torch.from_numpy(outputs)
 
 
-def _checked_images(inputs: torch.Tensor, session: onnxruntime.InferenceSession) -> torch.Tensor:
-    expected = session.get_inputs()[0].shape
-    is_fit = (
-        isinstance(inputs, torch.Tensor)
-        and inputs.dim() == 4
-        and len(inputs) > 0
-        and inputs.shape[-1] == inputs.shape[-2]
-        and list(inputs.shape[1:]) == list(expected[1:])
+def _latency(
+    runtime: Runtime, opened: OpenedFile, test: TurnTest, verified: VerifiedModel, runs: int
+) -> tuple[Latency, int]:
+    """Return the latency beside the FP32 model's, and the size of the FP32 model's file."""
+    batch = [fill_batch(tensor.numpy(), test.batch) for tensor in test.images]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "float.onnx"
+        float_batch = verified.write_float(file)
+        latency = measure_latency(opened, runtime.open(file, threads=1), batch, float_batch, runs)
+        return latency, file.stat().st_size
+
+
+def _reference(model: onnx.ModelProto, test: TurnTest, count: int) -> Outputs:
+    """Return the integer reference's outputs for the first images."""
+    if not count:
+        return {}
+    outputs = IntegerReference(model)([tensor[:count].numpy() for tensor in test.images])
+    return dict(zip(test.outputs_of_file, outputs, strict=True))
+
+
+def _fidelity(deployed: Outputs, verified: VerifiedModel, reference: Outputs) -> Fidelity:
+    simulated, unquantized = verified.simulated(), verified.unquantized()
+    agreements = [top1_agreement(deployed[name], simulated[name]) for name in deployed]
+    differences = [
+        float(np.abs(expected.astype(np.float64) - deployed[name][: len(expected)]).max(initial=0.0))
+        for name, expected in reference.items()
+    ]
+    return Fidelity(
+        top1_agreement=min((one for one in agreements if not np.isnan(one)), default=np.nan),
+        sqnr_sim=_worst_ratio(simulated, unquantized),
+        sqnr_deployed=_worst_ratio(deployed, unquantized),
+        sqnr_to_sim=_worst_ratio(deployed, simulated),
+        reference_images=max((len(output) for output in reference.values()), default=0),
+        reference_difference=max(differences, default=0.0),
     )
-    if not is_fit:
-        shape = tuple(inputs.shape) if isinstance(inputs, torch.Tensor) else ()
-        raise InvalidArgumentError(
-            "inputs",
-            received=f"a {type(inputs).__name__} of shape {shape}",
-            expected=f"square images of shape (images, {', '.join(map(str, expected[1:]))})",
-            remedy="Give images of the shape that the file was exported with, at least one.",
-        )
-    return inputs.detach().cpu().float()
 
 
-def _batch(images: torch.Tensor, size: int | str) -> torch.Tensor:
-    """Return a batch of the size that the file was exported for."""
-    count = size if isinstance(size, int) else 1
-    return images.repeat(-(-count // len(images)), 1, 1, 1)[:count]
+def _worst_ratio(outputs: Outputs, reference: Outputs) -> float:
+    return min(signal_to_noise(outputs[name], reference[name]) for name in outputs)
 
 
-@torch.no_grad()
-def _outputs(model: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
+def _is_exact_when_precise(test: TurnTest) -> bool | None:
     try:
-        outputs = [model(batch.to(device)).cpu() for batch in images.split(64)]
-    finally:
-        model.train(was_training)
-    return torch.cat(outputs).as_subclass(torch.Tensor).numpy()
-
-
-def _check_same_model(path: str | os.PathLike[str], deployed: np.ndarray, simulated: np.ndarray) -> None:
-    if deployed.shape == simulated.shape:
-        return
-    raise InvalidArgumentError(
-        "sim",
-        received=f"a simulation with outputs of shape {simulated.shape}",
-        expected=f"the one that `{path}` was exported from, with outputs of shape {deployed.shape}",
-        remedy="Give the sim that the file came from, or export this one.",
-    )
-
-
-def _is_exact_when_precise(
-    path: str | os.PathLike[str],
-    checks: tuple[ElementCheck, ...],
-    images: torch.Tensor,
-    elements: tuple[Element, ...],
-) -> bool | None:
-    if not any(check.changed for check in checks):
+        return not any(check.changed for check in test.run(OnnxRuntime(is_precise=True), 1))
+    except EqAimetError:  # onnxruntime can't open a file with this option if a layer runs twice
         return None
-    precise = open_session(path, is_precise=True)
-    return not any(check.changed for check in check_elements(precise, images, elements, 1))
+
+
+def _simulation_error(
+    sim: QuantizationSimModel, inputs: Any, turns: Sequence[Element], transform_output: TransformOutput | None
+) -> float | None:
+    some = map_tensors(lambda tensor: tensor[:_JUDGED_IMAGES].detach().clone(), inputs)
+    try:
+        return float(equivariance_error(sim.model, some, elements=turns, transform_output=transform_output))
+    except EqAimetError:  # a model that can't compute in float64, for example
+        return None

@@ -1,4 +1,4 @@
-"""What a simulation leaves in floats and the device rounds: biases, and inputs halfway between integers."""
+"""Numbers that a simulation leaves in floats and a device rounds: biases, and ties of the inputs."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _STEP = 2.0**-12
 
 
 @torch.no_grad()
-def round_biases(sim: QuantizationSimModel, arguments: tuple[Any, ...]) -> dict[str, torch.Tensor]:
+def round_biases(model: torch.nn.Module, inputs: Any) -> dict[str, torch.Tensor]:
     """Return, by name, the biases as the device adds them: whole multiples of input scale times weight scale.
 
-    Nothing is changed. Biases that have a quantizer of their own already are left out.
+    Biases that have a quantizer of their own already are left out.
 
     Args:
-        sim: AIMET's simulation with its encodings computed.
-        arguments: What the model is called with.
+        model: A copy of the simulated model, which runs on the inputs.
+        inputs: The model's inputs.
     """
     layers = {
         f"{name}.bias": module
-        for name, module in sim.model.named_modules()
+        for name, module in model.named_modules()
         if isinstance(module, BaseQuantizationMixin)
         and "bias" in module.param_quantizers
         and module.param_quantizers["bias"] is None
         and getattr(module, "bias", None) is not None
     }
-    with concretize_bias_quantizers(sim.model, arguments):
+    with concretize_bias_quantizers(model, inputs):
         return {
             name: module.param_quantizers["bias"](module.bias).as_subclass(torch.Tensor).clone()
             for name, module in layers.items()

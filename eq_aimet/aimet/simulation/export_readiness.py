@@ -17,10 +17,10 @@ from eq_aimet.symmetry.orbits import orbit_spreads, weight_orbits
 
 __all__ = [
     "check_encodings",
+    "check_not_frozen",
     "check_simulation",
     "check_symmetric",
     "check_tied",
-    "checked_input",
     "integer_weight",
     "refuse_blockwise",
 ]
@@ -56,27 +56,6 @@ def check_encodings(sim: Any) -> None:
                 expected="encodings that are computed",
                 remedy="Call `sim.compute_encodings(forward)` first.",
             )
-
-
-def checked_input(model: torch.nn.Module, dummy_input: Any) -> tuple[Any, ...]:
-    """Return the model's arguments, after one forward pass that they went through.
-
-    Raises:
-        InvalidArgumentError: If the model fails on them.
-    """
-    arguments = tuple(dummy_input) if isinstance(dummy_input, (tuple, list)) else (dummy_input,)
-    try:
-        with torch.no_grad():
-            model(*arguments)
-    except Exception as error:
-        shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in arguments)
-        raise InvalidArgumentError(
-            "dummy_input",
-            received=f"{shapes}, on which the model fails with {type(error).__name__}: {error}",
-            expected="a batch that the simulated model takes, on its device",
-            remedy="Give a batch of the kind that the encodings were computed with.",
-        ) from error
-    return arguments
 
 
 def integer_weight(weight: torch.Tensor, quantizer: AffineQuantizerBase) -> torch.Tensor:
@@ -131,6 +110,21 @@ def check_symmetric(sim: QuantizationSimModel) -> None:
                 remedy="Call `symmetrize(model)` before the simulation is built; training, AdaRound and the "
                 "like treat each weight by itself.",
             )
+
+
+def check_not_frozen(name: str, quantizer: AffineQuantizerBase) -> None:
+    """Check that an encoding may be overwritten.
+
+    Raises:
+        InvalidArgumentError: If it is frozen.
+    """
+    if not all(quantizer.is_overwrite_allowed(key) for key in ("min", "max")):
+        raise InvalidArgumentError(
+            "sim",
+            received=f"a frozen encoding of {name}",
+            expected="encodings that may be overwritten",
+            remedy="Call `allow_overwrite(True)` on its quantizer, or freeze it after this step.",
+        )
 
 
 def refuse_blockwise(name: str, quantizer: AffineQuantizerBase) -> None:

@@ -1,11 +1,8 @@
-"""A simulation whose numbers every device can keep to: `make_portable`.
+"""The roundings of a device, put into the simulation, and weights on which no runtime saturates.
 
-Without the VNNI instructions, onnxruntime multiplies pairs of u8 activations and s8 weights and adds the two
-products in int16, where 255·127·2 does not fit. What is lost depends on which two products meet, and that
-changes when the image is turned. With weights in [-64, 63] the sum stays below 2¹⁵ whatever the order.
-
-Two more roundings of the device are done on the simulation, so that the two agree: biases are whole multiples
-of input scale times weight scale, and no 8-bit pixel lies halfway between two integers.
+Why integers in [-64, 63] do not saturate: `eq_aimet.deploy.onnx.saturation`. Two more roundings of the device
+are done on the simulation, so that the two agree: biases are whole multiples of input scale times weight
+scale, and no 8-bit pixel lies halfway between two integers.
 """
 
 from __future__ import annotations
@@ -19,20 +16,23 @@ from aimet_torch.nn import BaseQuantizationMixin
 from aimet_torch.quantization.affine import AffineQuantizerBase
 from aimet_torch.quantsim import QuantizationSimModel
 
+from eq_aimet.aimet.simulation.bias_scales import RaisedScale, raise_weight_scales
 from eq_aimet.aimet.simulation.device_rounding import inputs_with_ties, move_off_ties, round_biases
+from eq_aimet.aimet.simulation.dummy_input import checked_input
 from eq_aimet.aimet.simulation.export_readiness import (
     check_encodings,
-    checked_input,
+    check_not_frozen,
     integer_weight,
     refuse_blockwise,
 )
+from eq_aimet.aimet.simulation.unchanged import copied_model, unchanged_on_error
+from eq_aimet.deploy.onnx.saturation import LARGEST, SMALLEST
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.symmetry.layers import is_layer
 
 __all__ = ["LimitedWeight", "PortableReport", "make_portable"]
 
 logger = logging.getLogger(__name__)
-
-SMALLEST, LARGEST = -64, 63
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,14 @@ class PortableReport:
         rounded_biases: The names of the biases that were moved to the integers that the device adds.
         moved_inputs: The names of the inputs' quantizers whose ranges were widened by a few thousandths at
             most, because 8-bit pixels lay halfway between two integers.
+        raised_scales: The weights whose scale was raised so that the biases fit into int32.
     """
 
     limited: tuple[LimitedWeight, ...]
     untouched: tuple[tuple[str, str], ...]
     rounded_biases: tuple[str, ...] = ()
     moved_inputs: tuple[str, ...] = ()
+    raised_scales: tuple[RaisedScale, ...] = ()
 
     def __str__(self) -> str:
         names = [entry.name for entry in self.limited]
@@ -80,6 +82,11 @@ class PortableReport:
         ]
         lines += [f"{name}: untouched, {reason}" for name, reason in self.untouched]
         lines += [f"{name}: widened, 8-bit pixels lay halfway between integers" for name in self.moved_inputs]
+        lines += [
+            f"{entry.name}: {entry.channels} scales raised, up to {entry.factor:.3g}×, so that the biases "
+            "fit into int32"
+            for entry in self.raised_scales
+        ]
         if self.rounded_biases:
             lines.append(f"{len(self.rounded_biases)} biases: rounded to the integers that the device adds")
         return "\n".join(lines)
@@ -91,53 +98,89 @@ class PortableReport:
             "untouched": dict(self.untouched),
             "rounded_biases": list(self.rounded_biases),
             "moved_inputs": list(self.moved_inputs),
+            "raised_scales": [asdict(entry) for entry in self.raised_scales],
         }
 
 
 def make_portable(sim: QuantizationSimModel, dummy_input: Any = None) -> PortableReport:
     """Limit all integer weights to [-64, 63] in their int8 container, in place, so that no runtime saturates.
 
-    The range of each weight encoding is doubled (times 127/63, so that its maximum becomes 63). That is done
-    on the sim, so that what the sim says is what the device does: the weights lose one bit. For the same
-    reason the range of an input that puts 8-bit pixels halfway between two integers is widened by a few
-    thousandths at most, and with a `dummy_input` the biases become the whole multiples of input scale times
-    weight scale that the device adds. Without it, sim and device differ by those roundings.
+    The range of each weight encoding is doubled (times 127/63, so that its maximum becomes 63). The sim is
+    changed rather than the file, so that simulation and device agree: the weights lose one bit. For the same
+    reason the function does three more things to the sim:
 
-    What keeps to all that already is left alone; calling this again changes nothing. Either everything is
-    changed or, on an error, nothing.
+    - An input whose range puts 8-bit pixels halfway between two integers gets a range that is larger by a few
+      thousandths at most.
+    - With a `dummy_input`, the biases become the whole multiples of input scale times weight scale that the
+      device adds.
+    - With a `dummy_input`, the weight scale of a channel is raised if its bias would not fit into int32. That
+      happens if all weights of the channel are zero: a pruned channel, or a class that reads nothing.
+
+    Weights that keep to the limits already are left alone; a second call changes nothing. If the function
+    raises an error, or Ctrl-C ends it, the sim is as it was before.
 
     Args:
         sim: AIMET's simulation model with its encodings computed, and tied where it carries blocks.
-        dummy_input: What the model is called with, a tensor or a tuple of them, of which only the path
-            through the network counts: the scale of a layer's input is known where it arrives.
+        dummy_input: An input of the model: a tensor, a tuple of tensors, or a dictionary of tensors by name.
+            It shows the scale of each layer's input. Without it, sim and device differ by the rounding of
+            the biases.
 
     Returns:
-        Which weights were limited, and which were left alone and why; which biases and inputs were changed.
+        The weights that were limited, the layers that were left alone, each with the reason, and the biases,
+        scales and inputs that were changed.
 
     Raises:
-        InvalidArgumentError: If `sim` isn't AIMET's, its encodings are not computed yet, a weight's encoding
-            is asymmetric or blockwise, an encoding is frozen, or the model fails on `dummy_input`.
+        InvalidArgumentError: If `sim` isn't AIMET's, its encodings are not computed yet, the encoding of a
+            convolution's or linear layer's weight is asymmetric or blockwise, an encoding is frozen, or the
+            model fails on `dummy_input`.
 
     Example:
         >>> import torch
         >>> from aimet_torch.quantsim import QuantizationSimModel
         >>> from eq_aimet import make_portable
-        >>> model, x = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)), torch.rand(1, 1, 5, 5)
-        >>> sim = QuantizationSimModel(model, dummy_input=x)  # doctest: +SKIP
-        >>> sim.compute_encodings(lambda model: model(x))     # doctest: +SKIP
-        >>> print(make_portable(sim, x))                      # doctest: +SKIP
-        weight    before  after  clipped
-        0.weight     127     63        0
-        1 biases: rounded to the integers that the device adds
+        >>> model, x = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)).eval(), torch.rand(1, 1, 5, 5)
+        >>> sim = QuantizationSimModel(model, dummy_input=x)
+        >>> sim.compute_encodings(lambda model: model(x))
+        >>> report = make_portable(sim, x)
+        >>> [(entry.name, entry.largest_after) for entry in report.limited], report.rounded_biases
+        ([('0.weight', 63)], ('0.bias',))
     """
     check_encodings(sim)
-    limited: list[tuple[LimitedWeight, torch.Tensor, AffineQuantizerBase]] = []
+    limited, untouched = _find_limits(sim.model)
+    ties = inputs_with_ties(sim)
+    for name, quantizer in ties.items():
+        check_not_frozen(name, quantizer)
+    inputs = None if dummy_input is None else checked_input(copied_model(sim), dummy_input)
+
+    raised: tuple[RaisedScale, ...] = ()
+    rounded: list[str] = []
+    with unchanged_on_error(sim):
+        for _, weight, quantizer in limited:
+            _widen(weight, quantizer)
+        for quantizer in ties.values():
+            move_off_ties(quantizer)
+        if inputs is not None:
+            raised = raise_weight_scales(sim.model, copied_model(sim), inputs)
+            rounded = _round_biases(sim.model, copied_model(sim), inputs)
+    report = PortableReport(
+        tuple(entry for entry, *_ in limited), tuple(untouched), tuple(rounded), tuple(ties), raised
+    )
+    logger.info("Limited weights:\n%s", report)
+    return report
+
+
+_Limit = tuple[LimitedWeight, torch.Tensor, AffineQuantizerBase]
+
+
+def _find_limits(model: torch.nn.Module) -> tuple[list[_Limit], list[tuple[str, str]]]:
+    """Return the weights to limit, and the other layers with the reason to leave them alone."""
+    limited: list[_Limit] = []
     untouched: list[tuple[str, str]] = []
-    for name, module in sim.model.named_modules():
+    for name, module in model.named_modules():
         if not isinstance(module, BaseQuantizationMixin) or "weight" not in module.param_quantizers:
             continue
         quantizer, weight = module.param_quantizers["weight"], module.weight
-        reason = _reason(quantizer)
+        reason = _reason(module, quantizer)
         if reason:
             untouched.append((name, reason))
             continue
@@ -147,26 +190,14 @@ def make_portable(sim: QuantizationSimModel, dummy_input: Any = None) -> Portabl
         if integers.min() >= SMALLEST and integers.max() <= LARGEST:
             untouched.append((name, f"its integers keep to [{SMALLEST}, {LARGEST}] already"))
             continue
-        _check_not_frozen(f"{name}.weight", quantizer)
+        check_not_frozen(f"{name}.weight", quantizer)
         limited.append((_limit(f"{name}.weight", weight, quantizer, integers), weight, quantizer))
-    inputs = inputs_with_ties(sim)
-    for name, quantizer in inputs.items():
-        _check_not_frozen(name, quantizer)
-    arguments = None if dummy_input is None else checked_input(sim.model, dummy_input)
-
-    for _, weight, quantizer in limited:
-        _widen(weight, quantizer)
-    for quantizer in inputs.values():
-        move_off_ties(quantizer)
-    rounded = [] if arguments is None else _round_biases(sim, arguments)
-    report = PortableReport(
-        tuple(entry for entry, *_ in limited), tuple(untouched), tuple(rounded), tuple(inputs)
-    )
-    logger.info("Limited weights:\n%s", report)
-    return report
+    return limited, untouched
 
 
-def _reason(quantizer: Any) -> str:
+def _reason(module: torch.nn.Module, quantizer: Any) -> str:
+    if not is_layer(module):
+        return "only convolutions and linear layers add up products of 8-bit integers"
     if quantizer is None:
         return "its weight is not quantized"
     if not isinstance(quantizer, AffineQuantizerBase):
@@ -198,11 +229,11 @@ def _widen(weight: torch.Tensor, quantizer: AffineQuantizerBase) -> None:
 
 
 @torch.no_grad()
-def _round_biases(sim: QuantizationSimModel, arguments: tuple[Any, ...]) -> list[str]:
+def _round_biases(model: torch.nn.Module, running_copy: torch.nn.Module, inputs: Any) -> list[str]:
     """Round the biases in place and return the names of those that moved."""
     moved = []
-    for name, rounded in round_biases(sim, arguments).items():
-        bias = sim.model.get_parameter(name)
+    for name, rounded in round_biases(running_copy, inputs).items():
+        bias = model.get_parameter(name)
         if not torch.equal(bias, rounded):
             bias.copy_(rounded)
             moved.append(name)
@@ -216,14 +247,4 @@ def _check_symmetric(name: str, quantizer: AffineQuantizerBase) -> None:
             received=f"an asymmetric encoding of {name}",
             expected="symmetric encodings of weights",
             remedy="Set `is_symmetric` for params in AIMET's configuration file, as its default one does.",
-        )
-
-
-def _check_not_frozen(name: str, quantizer: AffineQuantizerBase) -> None:
-    if not all(quantizer.is_overwrite_allowed(key) for key in ("min", "max")):
-        raise InvalidArgumentError(
-            "sim",
-            received=f"a frozen encoding of {name}",
-            expected="encodings that may be overwritten",
-            remedy="Call `allow_overwrite(True)` on its quantizer, or freeze it after `make_portable`.",
         )

@@ -8,6 +8,7 @@ for a turned image.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -153,48 +154,64 @@ def _grouped_convolution(graph: Graph, quantized: _Quantized) -> str:
     depthwise convolutions, which does not go through one small matrix product for each group.
     """
     node, options = quantized.node, attributes(quantized.node)
-    groups = options.get("group", 1)
     shape = graph.shape(node.input[0])
-    loaded = graph.producers().get(node.input[1])
-    weight = graph.constants.get(loaded.input[0]) if loaded is not None else None
-    if groups == 1 or shape is None or len(shape) != 4 or loaded is None or weight is None:
+    load = graph.producers().get(node.input[1])
+    weight = graph.constants.get(load.input[0]) if load is not None else None
+    if shape is None or load is None or weight is None or not _has_square_groups(shape, weight, options):
         return ""
     size = weight.shape[1]
-    dilations, auto_pad = options.get("dilations", [1, 1]), options.get("auto_pad", b"NOTSET")
-    if size == 1 or weight.shape[0] != groups * size or any(step != 1 for step in dilations):
-        return ""
-    if auto_pad != b"NOTSET" or len(graph.consumers()[loaded.input[0]]) > 1:
-        return ""
-    batch, channels, height, width = shape
-
-    integers = quantized.before.input[0]
-    value = graph.node("Reshape", [integers, _shape(graph, batch, groups, size, height, width)])
-    value = graph.node("Transpose", [value], perm=[0, 1, 3, 4, 2])  # [batch, groups, height, width, n]
-    value = graph.node("Reshape", [value, _shape(graph, batch, groups, 1, height, width, size)])
-    value = graph.node("Expand", [value, _shape(graph, batch, groups, size, height, width, size)])
-    value = graph.node("Reshape", [value, _shape(graph, batch, channels, height, width * size)])
-    value = graph.node("DequantizeLinear", [value, *quantized.before.input[1:]])
-
     kernel_height, kernel_width = weight.shape[2:]
-    # [groups·n, 1, k, k·n]; rebuilt at load as the weight itself is, where that is stored by orbit
-    laid_out = graph.node("Transpose", [loaded.input[0]], perm=[0, 2, 3, 1])
-    laid_out = graph.node(
-        "Reshape", [laid_out, _shape(graph, channels, 1, kernel_height, kernel_width * size)]
-    )
-    loaded.input[0] = laid_out
     top, left, bottom, right = options.get("pads", [0, 0, 0, 0])
     down, along = options.get("strides", [1, 1])
     graph.remove(node)
     graph.node(
         "Conv",
-        [value, *node.input[1:]],
+        [
+            _widened_input(graph, quantized.before, shape, size),
+            # a layer that runs several times has one weight for all runs
+            graph.once(("laid out", *load.input), lambda: _laid_out(graph, load, weight)),
+            *node.input[2:],
+        ],
         node.output[0],
-        group=channels,
+        group=shape[1],
         kernel_shape=[kernel_height, kernel_width * size],
         pads=[top, left * size, bottom, right * size],
         strides=[down, along * size],
     )
     return f"a depthwise convolution {kernel_height}×{kernel_width * size}"
+
+
+def _has_square_groups(shape: tuple[int, ...], weight: np.ndarray, options: dict[str, Any]) -> bool:
+    """Return whether a convolution has groups of n > 1 inputs and n outputs, and no dilation."""
+    groups, size = options.get("group", 1), weight.shape[1]
+    return (
+        groups > 1
+        and size > 1
+        and len(shape) == 4
+        and weight.shape[0] == groups * size
+        and all(step == 1 for step in options.get("dilations", [1, 1]))
+        and options.get("auto_pad", b"NOTSET") == b"NOTSET"
+    )
+
+
+def _widened_input(graph: Graph, load: onnx.NodeProto, shape: tuple[int, ...], size: int) -> str:
+    """Return the input with the n channels of each group along the width, once for each of them."""
+    batch, channels, height, width = shape
+    groups = channels // size
+    value = graph.node("Reshape", [load.input[0], _shape(graph, batch, groups, size, height, width)])
+    value = graph.node("Transpose", [value], perm=[0, 1, 3, 4, 2])  # [batch, groups, height, width, n]
+    value = graph.node("Reshape", [value, _shape(graph, batch, groups, 1, height, width, size)])
+    value = graph.node("Expand", [value, _shape(graph, batch, groups, size, height, width, size)])
+    value = graph.node("Reshape", [value, _shape(graph, batch, channels, height, width * size)])
+    return graph.node("DequantizeLinear", [value, *load.input[1:]])
+
+
+def _laid_out(graph: Graph, load: onnx.NodeProto, weight: np.ndarray) -> str:
+    """Return the weight as a depthwise one; rebuilt at load as the weight itself is, if stored by orbit."""
+    channels, size, height, width = weight.shape
+    value = graph.node("Transpose", [load.input[0]], perm=[0, 2, 3, 1])
+    value = graph.node("Reshape", [value, _shape(graph, channels, 1, height, width * size)])
+    return graph.node("DequantizeLinear", [value, *load.input[1:]], **attributes(load))
 
 
 def _shape(graph: Graph, *sizes: int) -> str:

@@ -1,4 +1,4 @@
-"""The report of an export: what is in the file, and where it will be exact."""
+"""The report of an export: what the file holds, and where its outputs are exact."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import Any
 
 from eq_aimet.deploy.onnx.arrangement import Rewriting
 from eq_aimet.deploy.onnx.orbit_storage import StoredWeight
+from eq_aimet.deploy.runtimes.runtime import OperatorCount
 
 __all__ = ["OnnxReport"]
 
 _EVERYWHERE = (
-    "onnxruntime on any x86-64, default session",
-    "runtimes that accumulate in int32 without saturation at int16 pairs of 255·64",
+    "{runtime} on x86-64, default session",
+    "runtimes that run the same operators in integers, with int16 sums or wider",
 )
 _SOMEWHERE = (
-    "onnxruntime on x86-64 with VNNI, default session",
-    "onnxruntime on x86-64 without VNNI only with the session option session.x64quantprecision=1",
+    "{runtime} on x86-64 with VNNI, default session",
+    "{runtime} on x86-64 without VNNI only with the session option session.x64quantprecision=1",
 )
 
 
 @dataclass(frozen=True)
 class OnnxReport:
-    """What `export_onnx` wrote.
+    """The files that `export_onnx` wrote.
 
     Attributes:
         path: The ONNX file.
@@ -34,6 +35,11 @@ class OnnxReport:
         rewritten: The operators that were rewritten for the runtime's integer kernels.
         aligned_biases: The biases that had to be quantized anew to the scale of their layer's sums.
         wide_weights: The weights outside [-64, 63], on which kernels without VNNI saturate.
+        raised_weights: The weights whose scale is larger in the file than in the simulation, so that the
+            biases fit into int32.
+        runtime: The runtime that was asked for its operators, and its version.
+        operators: The operators that the runtime makes of the file, and their arithmetic.
+        unopened: Why the runtime can't open the file; empty if it can.
     """
 
     path: str
@@ -45,6 +51,10 @@ class OnnxReport:
     rewritten: tuple[Rewriting, ...]
     aligned_biases: tuple[str, ...]
     wide_weights: tuple[str, ...]
+    raised_weights: tuple[str, ...] = ()
+    runtime: str = ""
+    operators: tuple[OperatorCount, ...] = ()
+    unopened: str = ""
 
     @property
     def is_portable(self) -> bool:
@@ -52,13 +62,27 @@ class OnnxReport:
         return not self.wide_weights
 
     @property
+    def float_sums(self) -> tuple[str, ...]:
+        """The operators that add up floats in the runtime, so that a turn may change their last bits."""
+        return tuple(operator.name for operator in self.operators if operator.depends_on_order)
+
+    @property
     def exact_on(self) -> tuple[str, ...]:
-        """Where the outputs will not depend on the order of summation."""
-        return _EVERYWHERE if self.is_portable else _SOMEWHERE
+        """Where no output depends on the order of summation; empty if that is not known of any runtime."""
+        if self.float_sums or self.unopened or not self.operators:
+            return ()
+        return tuple(
+            place.format(runtime=self.runtime) for place in (_EVERYWHERE if self.is_portable else _SOMEWHERE)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values for JSON."""
-        return {**asdict(self), "is_portable": self.is_portable, "exact_on": list(self.exact_on)}
+        return {
+            **asdict(self),
+            "is_portable": self.is_portable,
+            "exact_on": list(self.exact_on),
+            "float_sums": list(self.float_sums),
+        }
 
     def __str__(self) -> str:
         compact = [weight for weight in self.weights if not weight.reason]
@@ -67,25 +91,21 @@ class OnnxReport:
         rows = [
             ("file", f"{self.path}, {self.file_bytes:,} bytes"),
             ("encodings", self.encodings),
+            *([("FP32 model", self.float_model)] if self.float_model else []),
             ("storage", self.storage),
             ("weights by orbit", f"{len(compact)} layers, {stored:,} bytes instead of {whole:,}"),
             ("rewritten", f"{len(self.rewritten)} operators"),
             ("biases aligned", f"{len(self.aligned_biases)}"),
             ("weights in [-64, 63]", "all" if self.is_portable else f"all but {len(self.wide_weights)}"),
+            *(("scale raised", f"{name}, so that its biases fit into int32") for name in self.raised_weights),
             *(("exact on", place) for place in self.exact_on),
         ]
-        if self.float_model:
-            rows.insert(2, ("FP32 model", self.float_model))
+        if self.float_sums:
+            rows.append(("not exact", f"these operators add up floats: {', '.join(self.float_sums)}"))
+        if self.unopened:
+            rows.append(("not opened", self.unopened))
         if not self.is_portable:
             rows.append(("to make it exact", "call `make_portable(sim)` before the export"))
         lines = [f"{title:<22}{text}" for title, text in rows]
-        return "\n".join(
-            [
-                *lines,
-                *(
-                    f"{weight.name}: stored whole, {weight.reason}"
-                    for weight in self.weights
-                    if weight.reason
-                ),
-            ]
-        )
+        reasons = [f"{one.name}: stored whole, {one.reason}" for one in self.weights if one.reason]
+        return "\n".join([*lines, *reasons])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class Graph:
         }
         self._shared = {_content(array): name for name, array in self._constants.items() if _is_shared(array)}
         self._count = 0
+        self._made: dict[tuple[Any, ...], str] = {}
         self._shapes: dict[str, tuple[int, ...]] | None = None
 
     @property
@@ -101,6 +103,12 @@ class Graph:
         self.nodes.append(helper.make_node(op_type, inputs, [output], **options))
         return output
 
+    def once(self, key: tuple[Any, ...], make: Callable[[], str]) -> str:
+        """Return the name that `make` returned when this key first came, so that several nodes share it."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
     def remove(self, node: onnx.NodeProto) -> None:
         """Take a node out; who took its output must get it from another."""
         self.nodes = [other for other in self.nodes if other is not node]
@@ -110,6 +118,11 @@ class Graph:
         array = self._constants.pop(name)
         if self._shared.get(_content(array)) == name:
             del self._shared[_content(array)]
+
+    def replace_constant(self, name: str, array: np.ndarray) -> None:
+        """Give an initializer another content."""
+        self.drop_constant(name)
+        self._constants[name] = array
 
     def share_constants(self) -> None:
         """Store constants of equal content once."""

@@ -11,6 +11,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from eq_aimet.deploy.batches import run_in_batches
 from eq_aimet.deploy.onnx import integer_kernels as kernels
 from eq_aimet.deploy.onnx.graph import Graph, attributes
 from eq_aimet.deploy.onnx.integer_kernels import Quantization
@@ -128,7 +129,7 @@ class IntegerReference:
         ...     [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
         ... )
         >>> reference = IntegerReference(helper.make_model(graph))
-        >>> reference(np.array([[-1, 2]], np.float32)).tolist()
+        >>> reference([np.array([[-1, 2]], np.float32)])[0].tolist()
         [[0.0, 2.0]]
     """
 
@@ -144,22 +145,25 @@ class IntegerReference:
         own.opset_import.append(onnx.helper.make_opsetid(_DOMAIN, 1))
         own.graph.ClearField("node")
         own.graph.node.extend(graph.sorted_nodes())
-        self._input = own.graph.input[0].name
-        batch = own.graph.input[0].type.tensor_type.shape.dim[0]
+        constants = {tensor.name for tensor in own.graph.initializer}
+        values = [value for value in own.graph.input if value.name not in constants]
+        self._inputs = [value.name for value in values]
+        batch = values[0].type.tensor_type.shape.dim[0]
         self._batch = batch.dim_value if batch.HasField("dim_value") else 0
         self._evaluator = ReferenceEvaluator(own, new_ops=_OPERATORS)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return the first output for all images, of shape (images, …)."""
-        size = self._batch or len(images)
-        outputs = []
-        for start in range(0, len(images), size):
-            batch = images[start : start + size]
-            missing = size - len(batch)
-            filled = np.concatenate([batch, *[batch[:1]] * missing]) if missing else batch
-            results: Any = self._evaluator.run(None, {self._input: filled})
-            outputs.append(results[0][: len(batch)])
-        return np.concatenate(outputs)
+    def __call__(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return all outputs for all images.
+
+        Args:
+            inputs: One array per input of the file, each with the images along the first dimension.
+        """
+
+        def run(batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+            results: Any = self._evaluator.run(None, dict(zip(self._inputs, batch, strict=True)))
+            return list(results)
+
+        return run_in_batches(run, inputs, self._batch or len(inputs[0]))
 
 
 def _fuse(graph: Graph) -> int:

@@ -17,30 +17,12 @@ from itertools import groupby
 import numpy as np
 
 from eq_aimet.deploy.onnx.graph import Graph
+from eq_aimet.deploy.onnx.layer_orbits import LayerOrbits
 
-__all__ = ["CompactCells", "LayerOrbits", "StoredWeight", "compact_cells", "store_orbits"]
+__all__ = ["CompactCells", "StoredWeight", "compact_cells", "store_orbits"]
 
 # Three nodes and their names cost about as much; what saves less is stored as it is.
 _LEAST_SAVING = 512
-
-
-@dataclass(frozen=True)
-class LayerOrbits:
-    """Which orbit each weight of one layer belongs to.
-
-    Attributes:
-        name: The layer's dotted name.
-        weight: The name of its integer weight in the file.
-        orbits: The orbit of each weight, of the weight's shape.
-        blocks_out: Sizes of the blocks along the weight's first dimension.
-        blocks_in: Sizes of the blocks along its second.
-    """
-
-    name: str
-    weight: str
-    orbits: np.ndarray
-    blocks_out: tuple[int, ...]
-    blocks_in: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,20 @@ __all__ = ["rotate", "rotate_and_flip", "turn", "turn_and_flip"]
 
 
 def turn_and_flip(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Returns the image turned by a random multiple of 90° and, every other time, reflected.
+    """Return the image turned by a random multiple of 90° and, every other time, reflected.
 
     Each of the eight elements of D4 is equally likely. No pixel is interpolated.
 
     Args:
-        image: shape (channels, n, n); it is left as it is.
-        generator: the source of randomness; by default torch's global one, which a `DataLoader` seeds
+        image: Shape (channels, n, n); it is left as it is.
+        generator: The source of randomness; by default torch's global one, which a `DataLoader` seeds
             differently in each of its workers.
 
     Returns:
         A new tensor of the image's shape.
 
     Raises:
-        InvalidArgumentError: the image is not square or has another number of axes.
+        InvalidArgumentError: The image is not square or has another number of axes.
 
     Example:
         >>> image = torch.arange(4.0).reshape(1, 2, 2)
@@ -38,7 +38,7 @@ def turn_and_flip(image: torch.Tensor, generator: torch.Generator | None = None)
 
 
 def turn(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Returns the image turned by a random multiple of 90°, for images that a mirror makes something else.
+    """Return the image turned by a random multiple of 90°, for images that a mirror makes something else.
 
     Arguments and errors are those of `turn_and_flip`.
 
@@ -52,7 +52,7 @@ def turn(image: torch.Tensor, generator: torch.Generator | None = None) -> torch
 
 
 def rotate_and_flip(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Returns the image rotated by a random angle, 0° to 360°, and, every other time, reflected.
+    """Return the image rotated by a random angle, 0° to 360°, and, every other time, reflected.
 
     Pixels are interpolated bilinearly, and corners that come from outside of the image are 0. The networks of
     `eq_aimet.models` look at the inscribed circle alone, which no rotation leaves.
@@ -68,7 +68,7 @@ def rotate_and_flip(image: torch.Tensor, generator: torch.Generator | None = Non
 
 
 def rotate(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Returns the image rotated by a random angle, for images that a mirror makes something else.
+    """Return the image rotated by a random angle, for images that a mirror makes something else.
 
     Arguments and errors are those of `turn_and_flip`, the rest is as in `rotate_and_flip`.
 

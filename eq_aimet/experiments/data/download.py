@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from eq_aimet.arguments import check_path
+from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.experiments.data.layout import SPLITS, file_name
 from eq_aimet.experiments.data.remote import RemoteFile, fetch_files
 
@@ -43,7 +45,7 @@ def download_pcam(
     base_url: str = PCAM_URL,
     on_notice: Callable[[str], None] | None = None,
 ) -> Path:
-    """Returns the folder once it holds PatchCamelyon's six gzipped files, 8.0 GB, each checked.
+    """Return the folder once it holds PatchCamelyon's six gzipped files, 8.0 GB, each checked.
 
     Files that are there are checked and not fetched again. A download that was interrupted goes on where it
     stopped. Damaged files are named and fetched again. A file is called `<name>.partial` until it is whole
@@ -52,15 +54,16 @@ def download_pcam(
     `PCamDataset` unpacks the files at first use, another 9 GB in the cache folder.
 
     Args:
-        folder: where to, made where missing.
-        progress: whether to show progress bars, which `tqdm` must be installed for.
-        base_url: the address of a mirror; what comes before `/<file name>`.
-        on_notice: called with a line about each file that is damaged or can't be checked; by default these
+        folder: Where to, made where missing.
+        progress: Whether to show progress bars, which `tqdm` must be installed for.
+        base_url: The address of a mirror; what comes before `/<file name>`.
+        on_notice: Called with a line about each file that is damaged or can't be checked; by default these
             are logged as warnings.
 
     Raises:
-        DataError: there is no network, no such file or not enough space, or the server's file is another one.
-        InvalidArgumentError: `requests` is not installed.
+        DataError: There is no network, no such file or not enough space, the server's file is another one, or
+            `requests` is not installed.
+        InvalidArgumentError: `folder` is no path, or `base_url` no address.
 
     Example:
         >>> download_pcam("pcam")  # doctest: +SKIP
@@ -68,7 +71,14 @@ def download_pcam(
         >>> sum(file.size for file in PCAM_FILES)
         8028222167
     """
-    folder = Path(folder)
+    folder = check_path("folder", folder)
+    if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
+        raise InvalidArgumentError(
+            "base_url",
+            received=repr(base_url),
+            expected="an address that starts with https:// or http://",
+            remedy=f"Leave it out to take {PCAM_URL}.",
+        )
     notify = on_notice or _logger.warning
     files = []
     for file in PCAM_FILES:

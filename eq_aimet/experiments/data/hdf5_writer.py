@@ -14,14 +14,14 @@ __all__ = ["new_hdf5"]
 
 @contextmanager
 def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """Yields a new HDF5 file open for writing, and a function that raises if a write has failed so far.
+    """Yield a new HDF5 file open for writing, and a function that raises if a write has failed so far.
 
     HDF5 can't close a file whose last blocks it could not write, on a full disk for instance, and then
     crashes the process. So it writes through Python here, and never hears of a failure. The caller asks for
     failures from time to time; at the end of the block they are asked for once more.
 
     Args:
-        path: where to write; there is no file yet.
+        path: Where to write; there is no file yet.
 
     Yields:
         The file, and the function that raises the `OSError` of the first failed write, if there was one.
@@ -41,7 +41,7 @@ class _Sink:
         self._failure: OSError | None = None
 
     def check(self) -> None:
-        """Raises the first failure, if there was one."""
+        """Raise the first failure, if there was one."""
         if self._failure is not None:
             raise self._failure
 
@@ -75,4 +75,4 @@ class _Sink:
         return self._raw.tell()
 
     def flush(self) -> None:
-        """Does nothing, as the file is not buffered."""
+        """Do nothing, as the file is not buffered."""

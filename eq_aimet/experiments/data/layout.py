@@ -5,25 +5,35 @@ Veeling et al., "Rotation Equivariant CNNs for Digital Pathology", 2018; https:/
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.arguments import check_choice, check_path
+from eq_aimet.experiments.data.hdf5_reader import DOWNLOAD, open_hdf5, read_samples, reading, samples_of
 from eq_aimet.experiments.data.unpack import unpack
 from eq_aimet.files import data_error
 
-__all__ = ["IMAGE_SHAPE", "LABEL_SHAPE", "SPLITS", "SplitFiles", "check_split", "file_name", "open_hdf5"]
+__all__ = [
+    "IMAGE_SHAPE",
+    "LABEL_SHAPE",
+    "SPLITS",
+    "SplitFiles",
+    "check_images",
+    "check_labels",
+    "check_split",
+    "file_name",
+    "split_samples",
+]
 
 SPLITS = ("train", "valid", "test")
 IMAGE_SHAPE = (96, 96, 3)
 LABEL_SHAPE = (1, 1, 1)
 
 _KEYS = {"x": "images", "y": "labels"}
-_DOWNLOAD = "Download it again from https://github.com/basveeling/pcam."
 
 
 @dataclass(frozen=True)
@@ -32,9 +42,9 @@ class SplitFiles:
 
     Attributes:
         split: "train", "valid" or "test".
-        images: the HDF5 file with the images under `x`, uint8, shape (count, 96, 96, 3).
-        labels: the HDF5 file with the labels under `y`, uint8, shape (count, 1, 1, 1), each 0 or 1.
-        count: how many samples the split has.
+        images: The HDF5 file with the images under `x`, uint8, shape (count, 96, 96, 3).
+        labels: The HDF5 file with the labels under `y`, uint8, shape (count, 1, 1, 1), each 0 or 1.
+        count: How many samples the split has.
     """
 
     split: str
@@ -44,7 +54,7 @@ class SplitFiles:
 
 
 def file_name(split: str, key: str) -> str:
-    """Returns the name of a split's file with the images (`x`) or the labels (`y`).
+    """Return the name of a split's file with the images (`x`) or the labels (`y`).
 
     Example:
         >>> file_name("train", "x")
@@ -56,23 +66,23 @@ def file_name(split: str, key: str) -> str:
 def check_split(
     folder: str | Path, split: str, *, cache_dir: str | Path | None = None, progress: bool = True
 ) -> SplitFiles:
-    """Returns a split's files after checking that they follow PCam's layout.
+    """Return a split's files after checking that they follow PCam's layout.
 
     The labels are read as a whole, the images not at all. Files that are still gzipped are unpacked first,
     into the cache folder.
 
     Args:
-        folder: where the split's files lie, as `.h5` or as `.h5.gz`.
+        folder: Where the split's files lie, as `.h5` or as `.h5.gz`.
         split: "train", "valid" or "test".
-        cache_dir: where gzipped files are unpacked to; by default the user's cache folder.
-        progress: whether unpacking shows a progress bar.
+        cache_dir: Where gzipped files are unpacked to; by default the user's cache folder.
+        progress: Whether unpacking shows a progress bar.
 
     Returns:
         The files' paths and the number of samples.
 
     Raises:
-        InvalidArgumentError: there is no such split.
-        DataError: a file is missing, damaged or not in PCam's layout.
+        InvalidArgumentError: There is no such split.
+        DataError: A file is missing, damaged or not in PCam's layout.
 
     Example:
         >>> check_split("no_such_folder", "train")
@@ -80,14 +90,9 @@ def check_split(
             ...
         eq_aimet.errors.DataError: `no_such_folder`: received no such folder; expected ...
     """
-    if split not in SPLITS:
-        raise InvalidArgumentError(
-            "split",
-            received=repr(split),
-            expected=f"one of {', '.join(map(repr, SPLITS))}",
-            remedy="PCam calls its validation set 'valid'.",
-        )
-    folder = Path(folder)
+    check_choice("split", split, SPLITS, remedy="PCam calls its validation set 'valid'.")
+    folder = check_path("folder", folder)
+    cache = None if cache_dir is None else check_path("cache_dir", cache_dir)
     if not folder.is_dir():
         raise data_error(
             folder,
@@ -95,15 +100,15 @@ def check_split(
             expected="the folder of PCam's files",
             remedy="Check the path, or write a synthetic set there with `write_synthetic_pcam`.",
         )
-    cache = None if cache_dir is None else Path(cache_dir)
     # Both are looked up before either is unpacked, which takes minutes.
     found = {key: _find(folder, split, key) for key in _KEYS}
+    # An unpacked copy that a check refuses is not kept.
+    checks = {"x": check_images, "y": check_labels}
     paths = {
-        key: unpack(path, cache, progress=progress) if path.suffix == ".gz" else path
+        key: unpack(path, cache, check=checks[key], progress=progress) if path.suffix == ".gz" else path
         for key, path in found.items()
     }
-    image_count = _check_images(paths["x"])
-    label_count = _check_labels(paths["y"])
+    image_count, label_count = (checks[key](paths[key]) for key in ("x", "y"))
     if image_count != label_count:
         raise data_error(
             found["y"],
@@ -114,63 +119,49 @@ def check_split(
     return SplitFiles(split, paths["x"], paths["y"], image_count)
 
 
-def open_hdf5(path: Path, **options: Any) -> h5py.File:
-    """Returns the file opened for reading, for the caller to close.
-
-    Raises:
-        DataError: the file can't be read, is truncated, or is no HDF5 file.
-    """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise data_error(
-            path,
-            received=f"a file that can't be read ({error.strerror})",
-            expected="a readable HDF5 file",
-            remedy="Check the path and its permissions.",
-        ) from error
-    if not h5py.is_hdf5(path):
-        remedy = _DOWNLOAD
-        if start.startswith(b"\x1f\x8b"):
-            remedy = f"It is a gzip file: rename it to `{path.name}.gz`."
-        received = f"a file that starts with {start!r}" if start else "an empty file"
-        raise data_error(path, received=received, expected="an HDF5 file", remedy=remedy)
-    try:
-        return h5py.File(path, "r", **options)
-    except OSError as error:
-        raise data_error(
-            path,
-            received=f"a truncated or damaged HDF5 file ({error})",
-            expected="a whole HDF5 file",
-            remedy=_DOWNLOAD,
-        ) from error
-
-
 def _find(folder: Path, split: str, key: str) -> Path:
     plain = folder / file_name(split, key)
     packed = plain.with_name(f"{plain.name}.gz")
     for path in (plain, packed):
         if path.is_file():
             return path
+    remedy = (
+        "Download it from https://github.com/basveeling/pcam, keeping its name, "
+        "or write a synthetic set with `write_synthetic_pcam`."
+    )
+    archive = folder / f"{split}.npz"
+    if archive.is_file():
+        remedy = (
+            f"`{archive.name}` is a packed archive, which is not read: unpack it to HDF5 files first, by the "
+            f"`unpack.py` that came with it if there is one (`python {folder / 'unpack.py'} OUT`)."
+        )
     raise data_error(
         folder,
         received=f"no file with the {_KEYS[key]} of the split {split!r}",
         expected=f"`{plain.name}` or `{packed.name}`",
-        remedy="Download it from https://github.com/basveeling/pcam, keeping its name, "
-        "or write a synthetic set with `write_synthetic_pcam`.",
+        remedy=remedy,
     )
 
 
-def _check_images(path: Path) -> int:
+def check_images(path: Path) -> int:
+    """Return the number of images of a file; no image is read.
+
+    Raises:
+        DataError: The file is damaged or not in PCam's layout.
+    """
     with open_hdf5(path) as file:
-        return len(_dataset(file, path, "x", IMAGE_SHAPE))
+        return len(split_samples(file, path, "x"))
 
 
-def _check_labels(path: Path) -> int:
+def check_labels(path: Path) -> int:
+    """Return the number of labels of a file after reading them all.
+
+    Raises:
+        DataError: The file is damaged or not in PCam's layout, or a label is neither 0 nor 1.
+    """
     with open_hdf5(path) as file:
-        labels = _dataset(file, path, "y", LABEL_SHAPE)
-        found = np.unique(labels[:])
+        labels = split_samples(file, path, "y")
+        found = np.unique(read_samples(labels, path, 0, len(labels)))
         if not np.isin(found, (0, 1)).all():
             shown = ", ".join(str(value) for value in found[:5]) + (", ..." if len(found) > 5 else "")
             raise data_error(
@@ -182,32 +173,24 @@ def _check_labels(path: Path) -> int:
         return len(labels)
 
 
-def _dataset(file: h5py.File, path: Path, key: str, sample_shape: tuple[int, ...]) -> h5py.Dataset:
-    dataset = file.get(key)
-    if not isinstance(dataset, h5py.Dataset):
-        other = next((name for name in _KEYS if name != key and name in file), None)
-        remedy = _DOWNLOAD
-        if other is not None:
-            remedy = f"It seems to hold the {_KEYS[other]}: check that the files' names are not swapped."
-        raise data_error(
-            path,
-            received=f"the keys {sorted(file)}",
-            expected=f"a data set {key!r} with the {_KEYS[key]}",
-            remedy=remedy,
-        )
-    if dataset.shape[1:] != sample_shape or dataset.dtype != np.uint8:
-        shape = ", ".join(map(str, sample_shape))
-        raise data_error(
-            path,
-            received=f"{key!r} of shape {dataset.shape} and dtype {dataset.dtype}",
-            expected=f"shape (n, {shape}) and dtype uint8",
-            remedy="Convert it to PCam's layout.",
-        )
-    if not len(dataset):
-        raise data_error(
-            path,
-            received=f"{key!r} without a sample",
-            expected="at least one sample",
-            remedy=_DOWNLOAD,
-        )
-    return dataset
+def split_samples(file: h5py.File, path: Path, key: str) -> h5py.Dataset:
+    """Return the images (`x`) or the labels (`y`) of an open file.
+
+    Raises:
+        DataError: The file holds no such samples, or holds them in a way that `samples_of` refuses.
+    """
+    samples = samples_of(file, path, key, {"x": IMAGE_SHAPE, "y": LABEL_SHAPE}[key])
+    if samples is not None:
+        return samples
+    with reading(path):
+        other = next((name for name in _KEYS if name != key and file.id.links.exists(name.encode())), None)
+        names = sorted(itertools.islice(file, 5))
+    remedy = DOWNLOAD
+    if other is not None:
+        remedy = f"It seems to hold the {_KEYS[other]}: check that the files' names are not swapped."
+    raise data_error(
+        path,
+        received=f"the keys {names}",
+        expected=f"a data set {key!r} with the {_KEYS[key]}",
+        remedy=remedy,
+    )

@@ -67,10 +67,10 @@ _NUCLEOLUS = np.array([[0.0, 0.0], [0.0, 0.0], [0.0, 0.4], [0.6, 1.3]])
 
 
 def draw_surround(random: np.random.Generator) -> Nuclei:
-    """Returns the nuclei whose centres lie outside the central square, tumour and ordinary ones.
+    """Return the nuclei whose centres lie outside the central square, tumour and ordinary ones.
 
     Args:
-        random: the source of randomness; the label has no part in it.
+        random: The source of randomness; the label has no part in it.
 
     Returns:
         An array of dtype `NUCLEUS`, shape (nuclei,).
@@ -94,12 +94,12 @@ def draw_surround(random: np.random.Generator) -> Nuclei:
 
 
 def draw_centre(random: np.random.Generator, label: int, surround: Nuclei) -> Nuclei:
-    """Returns the nuclei with centres in the central square: with label 1, tumour nuclei among them.
+    """Return the nuclei with centres in the central square: with label 1, tumour nuclei among them.
 
     Args:
-        random: the source of randomness.
+        random: The source of randomness.
         label: 0 or 1.
-        surround: the nuclei around, of dtype `NUCLEUS`; the new ones keep clear of them where they can.
+        surround: The nuclei around, of dtype `NUCLEUS`; the new ones keep clear of them where they can.
 
     Returns:
         An array of dtype `NUCLEUS`, shape (nuclei,).
@@ -128,7 +128,7 @@ def _draw_ordinary(random: np.random.Generator, expected: float) -> Nuclei:
 
 
 def _draw_kinds(random: np.random.Generator, kinds: Array) -> Nuclei:
-    """Returns nuclei of the given kinds, not yet placed."""
+    """Return nuclei of the given kinds, not yet placed."""
     count = len(kinds)
     nuclei = np.zeros(count, NUCLEUS)
     uniform = random.random((count, 14), dtype=np.float32)
@@ -153,13 +153,13 @@ def _draw_kinds(random: np.random.Generator, kinds: Array) -> Nuclei:
 
 
 def _place(random: np.random.Generator, nuclei: Nuclei, half_width: float) -> None:
-    """Puts the nuclei, in place, uniformly on the square of the given half width about the middle."""
+    """Put the nuclei, in place, uniformly on the square of the given half width about the middle."""
     places = random.uniform(-half_width, half_width, size=(2, len(nuclei)))
     nuclei["row"], nuclei["column"] = MIDDLE + places
 
 
 def _place_cluster(random: np.random.Generator, nuclei: Nuclei) -> None:
-    """Puts the nuclei, in place, about a point that is uniform on the patch."""
+    """Put the nuclei, in place, about a point that is uniform on the patch."""
     point = random.uniform(-48.0, 48.0, size=(2, 1))
     nuclei["row"], nuclei["column"] = MIDDLE + point + random.normal(0.0, 13.0, size=(2, len(nuclei)))
 
@@ -173,7 +173,7 @@ def _without_overlaps(
     fixed: Nuclei,
     clearance: float,
 ) -> Nuclei:
-    """Returns the fixed nuclei and each candidate no nearer than `clearance` radii to one kept before it."""
+    """Return the fixed nuclei and each candidate no nearer than `clearance` radii to one kept before it."""
     nuclei = np.concatenate([fixed, candidates])
     place = nuclei["row"] + 1j * nuclei["column"]
     radius = nuclei["radius"]

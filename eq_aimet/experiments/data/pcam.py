@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from eq_aimet.arguments import check_flag, check_integer
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.experiments.data.layout import IMAGE_SHAPE, check_split, open_hdf5
-from eq_aimet.files import data_error
+from eq_aimet.experiments.data.hdf5_reader import open_hdf5, read_samples
+from eq_aimet.experiments.data.layout import IMAGE_SHAPE, check_split, split_samples
 
 __all__ = ["PCamDataset"]
 
@@ -32,18 +33,18 @@ class PCamDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     The images' values lie in [0, 1]: the file's divided by 255, without any further normalization.
 
     Args:
-        folder: where the split's files lie, as `.h5` or as `.h5.gz`.
+        folder: Where the split's files lie, as `.h5` or as `.h5.gz`.
         split: "train", "valid" or "test".
-        crop: the side of the crop, odd and within 33..95. It starts at row and column (96 - crop) // 2, so 95
+        crop: The side of the crop, odd and within 33..95. It starts at row and column (96 - crop) // 2, so 95
             leaves out the last row and the last column.
-        transform: applied to each image, `turn_and_flip` for instance.
-        limit: how many samples to keep, from the first one on; by default, and where there are fewer, all.
-        cache_dir: where gzipped files are unpacked to; by default the user's cache folder.
-        progress: whether unpacking shows a progress bar.
+        transform: Applied to each image, `turn_and_flip` for instance.
+        limit: How many samples to keep, from the first one on; by default, and where there are fewer, all.
+        cache_dir: Where gzipped files are unpacked to; by default the user's cache folder.
+        progress: Whether unpacking shows a progress bar.
 
     Raises:
-        InvalidArgumentError: the split, crop or limit is not possible.
-        DataError: a file is missing, damaged or not in PCam's layout.
+        InvalidArgumentError: The split, crop or limit is not possible.
+        DataError: A file is missing, damaged or not in PCam's layout.
 
     Example:
         >>> import tempfile
@@ -67,22 +68,27 @@ class PCamDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         cache_dir: str | Path | None = None,
         progress: bool = True,
     ) -> None:
-        _check_crop(crop)
-        if limit is not None and limit < 1:
+        crop = _check_crop(crop)
+        if limit is not None:
+            limit = check_integer("limit", limit, remedy="Leave it out to take the whole split.")
+        if transform is not None and not callable(transform):
             raise InvalidArgumentError(
-                "limit",
-                received=limit,
-                expected="a positive number of samples, or None",
-                remedy="Leave it out to take the whole split.",
+                "transform",
+                received=repr(transform),
+                expected="a function of an image, or None",
+                remedy="Try `turn_and_flip`.",
             )
+        check_flag("progress", progress)
         self.files = check_split(folder, split, cache_dir=cache_dir, progress=progress)
         self.crop = crop
         self.transform = transform
         count = self.files.count if limit is None else min(limit, self.files.count)
         with open_hdf5(self.files.labels) as file:
-            self._labels: np.ndarray[Any, np.dtype[np.uint8]] = file["y"][:count, 0, 0, 0]
+            labels = split_samples(file, self.files.labels, "y")
+            self._labels = read_samples(labels, self.files.labels, 0, count)[:, 0, 0, 0]
         self._handle: h5py.File | None = None
         self._handle_process: int | None = None
+        self._samples: h5py.Dataset | None = None
 
     @property
     def labels(self) -> torch.Tensor:
@@ -100,15 +106,7 @@ class PCamDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         index = int(index) % count
         start = (IMAGE_SHAPE[0] - self.crop) // 2
         window = slice(start, start + self.crop)
-        try:
-            pixels = self._images()[index, window, window]
-        except OSError as error:
-            raise data_error(
-                self.files.images,
-                received=f"a damaged image at index {index} ({error})",
-                expected="images that can be read",
-                remedy="The file is damaged; get it again.",
-            ) from error
+        pixels = read_samples(self._images(), self.files.images, index, index + 1)[0, window, window]
         # [crop, crop, 3] -> [3, crop, crop]
         image = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(255).contiguous()
         if self.transform is not None:
@@ -116,10 +114,10 @@ class PCamDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return image, torch.tensor(int(self._labels[index]), dtype=torch.int64)
 
     def close(self) -> None:
-        """Closes this process' file handle, if one is open; the next image opens it again."""
+        """Close this process' file handle, if one is open; the next image opens it again."""
         if self._handle is not None and self._handle_process == os.getpid():
             self._handle.close()
-        self._handle = None
+        self._handle = self._samples = None
 
     def __enter__(self) -> PCamDataset:
         return self
@@ -128,7 +126,7 @@ class PCamDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None, "_handle_process": None}
+        return {**self.__dict__, "_handle": None, "_handle_process": None, "_samples": None}
 
     def _images(self) -> h5py.Dataset:
         process = os.getpid()
@@ -136,22 +134,20 @@ class PCamDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         if self._handle is None or self._handle_process != process:
             self._handle = open_hdf5(self.files.images, rdcc_nbytes=_CHUNK_CACHE_BYTES)
             self._handle_process = process
-        return self._handle["x"]
+            self._samples = split_samples(self._handle, self.files.images, "x")
+        return self._samples
 
 
-def _check_crop(crop: int) -> None:
+def _check_crop(crop: int) -> int:
+    crop = check_integer("crop", crop, remedy="Try 95, or 47.")
+    largest = IMAGE_SHAPE[0] - 1
+    if crop % 2 and _SMALLEST_CROP <= crop <= largest:
+        return crop
+    remedy = f"The images have {IMAGE_SHAPE[0]} rows and columns, and the central 32 decide the label."
     if crop % 2 == 0 and _SMALLEST_CROP < crop <= IMAGE_SHAPE[0]:
-        raise InvalidArgumentError(
-            "crop",
-            received=crop,
-            expected="an odd number",
-            remedy=f"Take {crop - 1}: on an even grid a stride-2 3x3 convolution samples off-centre, "
-            "which breaks equivariance.",
+        remedy = (
+            f"Take {crop - 1}: a 3x3 convolution of stride 2 on an even grid samples off-centre, which "
+            "breaks equivariance."
         )
-    if not _SMALLEST_CROP <= crop <= IMAGE_SHAPE[0] - 1:
-        raise InvalidArgumentError(
-            "crop",
-            received=crop,
-            expected=f"an odd number within {_SMALLEST_CROP}..{IMAGE_SHAPE[0] - 1}",
-            remedy=f"The images have {IMAGE_SHAPE[0]} rows and columns, and the central 32 decide the label.",
-        )
+    expected = f"an odd number from {_SMALLEST_CROP} to {largest}"
+    raise InvalidArgumentError("crop", received=crop, expected=expected, remedy=remedy)

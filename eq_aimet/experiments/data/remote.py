@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eq_aimet.errors import DataError, InvalidArgumentError
-from eq_aimet.experiments.data.unpack import progress_bar
+from eq_aimet.errors import DataError
+from eq_aimet.experiments.data.progress import progress_bar
 from eq_aimet.files import data_error, make_folder
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ class RemoteFile:
     """A published file.
 
     Attributes:
-        name: its name, on the server and on the disk.
-        size: its length in bytes.
-        sha256: its checksum, hexadecimal.
+        name: Its name, on the server and on the disk.
+        size: Its length in bytes.
+        sha256: Its checksum, hexadecimal.
     """
 
     name: str
@@ -52,24 +52,24 @@ def fetch_files(
     notify: Callable[[str], None],
     pauses: Sequence[float] = _PAUSES_SECONDS,
 ) -> None:
-    """Makes the folder hold all files, each whole and with the right checksum.
+    """Make the folder hold all files, each whole and with the right checksum.
 
     A file that is there and right is left alone; one that is damaged is named and fetched again. A file is
     called `<name>.partial` until it is whole and checked. A download that was interrupted, by whatever, goes
     on from there, if the server can do that.
 
     Args:
-        files: what to fetch.
-        folder: where to, made where missing.
-        base_url: what comes before `/<name>`.
-        by_hand: the page to download from by hand, for error messages.
-        progress: whether to show progress bars.
-        notify: called with a line about each damaged file.
-        pauses: the seconds before each attempt after a first one that brought nothing.
+        files: What to fetch.
+        folder: Where to, made where missing.
+        base_url: What comes before `/<name>`.
+        by_hand: The page to download from by hand, for error messages.
+        progress: Whether to show progress bars.
+        notify: Called with a line about each damaged file.
+        pauses: The seconds before each attempt after a first one that brought nothing.
 
     Raises:
-        DataError: there is no network, no such file or not enough space, or the server's file is another one.
-        InvalidArgumentError: `requests` is not installed.
+        DataError: There is no network, no such file or not enough space, the server's file is another one, or
+            `requests` is not installed.
     """
     make_folder(folder, purpose="a folder for the downloaded files")
     missing = [file for file in files if not _is_there(file, folder, progress, notify)]
@@ -107,11 +107,9 @@ class _Download:
         self._advice = f"or download `{file.name}` from {by_hand} into `{folder}` by hand"
 
     def complete(self, pauses: Sequence[float]) -> None:
-        """Fetches what is missing, with as many attempts as bring something and a few that do not."""
+        """Fetch what is missing, with as many attempts as bring something and a few that do not."""
         failures = 0
-        with progress_bar(
-            total=self.file.size, title=self.file.name, shown=self.progress, unit="B", unit_scale=True
-        ) as bar:
+        with progress_bar(total=self.file.size, title=self.file.name, shown=self.progress, unit="B") as bar:
             while (before := self._length()) < self.file.size:
                 try:
                     self._fetch_rest(bar)
@@ -129,11 +127,11 @@ class _Download:
                         time.sleep(pauses[failures - 1])
 
     def is_right(self) -> bool:
-        """Returns whether the fetched file has the published length and checksum."""
+        """Return whether the fetched file has the published length and checksum."""
         return self._length() == self.file.size and _sha256(self.partial, self.progress) == self.file.sha256
 
     def finish(self) -> None:
-        """Gives the file its name; raises `DataError`, without the file, if it is not the right one."""
+        """Give the file its name; raises `DataError`, without the file, if it is not the right one."""
         if not self.is_right():
             self.partial.unlink()
             raise self._error(
@@ -161,7 +159,7 @@ class _Download:
                 os.fsync(file.fileno())
 
     def _check(self, response: requests.Response, start: int) -> int:
-        """Returns the byte at which the response starts; raises if it is not a part of the file."""
+        """Return the byte at which the response starts; raises if it is not a part of the file."""
         status, length = response.status_code, response.headers.get("Content-Length")
         if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR or status == http.HTTPStatus.TOO_MANY_REQUESTS:
             response.raise_for_status()  # it may pass
@@ -194,7 +192,7 @@ class _Download:
 
 
 def _is_there(file: RemoteFile, folder: Path, progress: bool, notify: Callable[[str], None]) -> bool:
-    """Returns whether the file is there and right; a damaged one is moved out of the way."""
+    """Return whether the file is there and right; a damaged one is moved out of the way."""
     target, partial = folder / file.name, _partial(file, folder)
     if target.exists():
         size = target.stat().st_size
@@ -226,7 +224,7 @@ def _check_space(files: Sequence[RemoteFile], folder: Path) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turns the errors of writing into one that says what to do, and leaves those of the network alone."""
+    """Turn the errors of writing into one that says what to do, and leaves those of the network alone."""
     try:
         yield
     except OSError as error:
@@ -245,11 +243,9 @@ def _session() -> Iterator[requests.Session]:
     try:
         import requests
     except ImportError as error:
-        raise InvalidArgumentError(
-            "--download",
-            received="a download, while requests is not installed",
-            expected="the library requests",
-            remedy="Install it (`pip install 'eq_aimet[recipes]'`).",
+        raise DataError(
+            "the download: received no library `requests`; expected an installed one. "
+            "Install it (`pip install 'eq_aimet[recipes]'`)."
         ) from error
     with requests.Session() as session:
         yield session
@@ -263,7 +259,7 @@ def _connection_errors() -> tuple[type[Exception], ...]:
 
 
 def _reason(error: Exception) -> str:
-    """Returns the innermost text of a chain of errors, without the addresses of objects."""
+    """Return the innermost text of a chain of errors, without the addresses of objects."""
     inner: BaseException = error
     while isinstance(inner.__context__, Exception):
         inner = inner.__context__
@@ -277,9 +273,7 @@ def _partial(file: RemoteFile, folder: Path) -> Path:
 def _sha256(path: Path, progress: bool) -> str:
     digest = hashlib.sha256()
     size = path.stat().st_size
-    bar_context = progress_bar(
-        total=size, title=f"checking {path.name}", shown=progress, unit="B", unit_scale=True
-    )
+    bar_context = progress_bar(total=size, title=f"checking {path.name}", shown=progress, unit="B")
     with open(path, "rb") as file, bar_context as bar:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)

@@ -7,22 +7,27 @@ own.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.arguments import check_choice, check_integer, check_path
+from eq_aimet.errors import DataError, InvalidArgumentError
+from eq_aimet.experiments.foreign_files import READING_ERRORS, reason
 from eq_aimet.files import data_error
 
 __all__ = ["ROTATED_MNIST_COUNTS", "RotatedMnist", "check_mnist"]
 
 ROTATED_MNIST_COUNTS = {"train": 10_000, "valid": 2_000, "test": 10_000}
 _SHAPE = (28, 28)
-_SMALLEST = 29
+_SMALLEST, _LARGEST = 29, 1023  # pixels
+_MOST_BYTES = 512 << 20  # of an array; MNIST's training images have 47 MB
 _STARTS = {"train": 0, "valid": 10_000, "test": 0}
 _BATCH = 500
 
@@ -34,14 +39,14 @@ class RotatedMnist(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     each run. Digits are turned about their centre by bilinear interpolation, once, to the grid's middle.
 
     Args:
-        path: a numpy archive with `x_train`, (n, 28, 28) uint8, `y_train`, (n,), `x_test` and `y_test`.
+        path: A numpy archive with `x_train`, (n, 28, 28) uint8, `y_train`, (n,), `x_test` and `y_test`.
         split: "train", "valid" or "test".
-        size: the side of the images in pixels, odd and at least 29.
-        limit: how many samples to keep, from the first one on; by default all.
+        size: The side of the images in pixels, odd and at least 29.
+        limit: How many samples to keep, from the first one on; by default all.
 
     Raises:
-        InvalidArgumentError: the split, size or limit is not possible.
-        DataError: the file is missing, damaged or holds something else.
+        InvalidArgumentError: The split, size or limit is not possible.
+        DataError: The file is missing, damaged or holds something else.
 
     Example:
         >>> import tempfile
@@ -57,7 +62,7 @@ class RotatedMnist(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __init__(self, path: str | Path, split: str, *, size: int = 29, limit: int | None = None) -> None:
         _check_arguments(split, size, limit)
-        digits, labels = _read(Path(path), "test" if split == "test" else "train")
+        digits, labels = _read(check_path("path", path), "test" if split == "test" else "train")
         count = min(ROTATED_MNIST_COUNTS[split], len(digits) - _STARTS[split])
         count = count if limit is None else min(limit, count)
         own = slice(_STARTS[split], _STARTS[split] + count)
@@ -85,12 +90,13 @@ class RotatedMnist(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def check_mnist(path: str | Path) -> dict[str, int]:
-    """Returns the number of images of each split.
+    """Return the number of images of each split.
 
     Raises:
-        DataError: the file is missing, damaged or holds something else.
+        DataError: The file is missing, damaged or holds something else.
     """
-    counts = {kind: len(_read(Path(path), kind)[1]) for kind in ("train", "test")}
+    path = check_path("path", path)
+    counts = {kind: len(_read(path, kind)[1]) for kind in ("train", "test")}
     return {
         split: min(count, counts["test" if split == "test" else "train"] - _STARTS[split])
         for split, count in ROTATED_MNIST_COUNTS.items()
@@ -98,7 +104,7 @@ def check_mnist(path: str | Path) -> dict[str, int]:
 
 
 def _turn(digits: torch.Tensor, angles: torch.Tensor, size: int) -> torch.Tensor:
-    """Returns the digits, (n, 28, 28) uint8, turned counter-clockwise into (n, 1, size, size) uint8."""
+    """Return the digits, (n, 28, 28) uint8, turned counter-clockwise into (n, 1, size, size) uint8."""
     cosines, sines = torch.cos(angles), torch.sin(angles)
     # The output grid, in units of half the input's side, so that pixels keep their size.
     scale = size / _SHAPE[0]
@@ -109,58 +115,83 @@ def _turn(digits: torch.Tensor, angles: torch.Tensor, size: int) -> torch.Tensor
     return turned.round().clamp(0, 255).to(torch.uint8)
 
 
-def _read(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    expected = (
-        f"a numpy archive with `x_{kind}`, uint8 of shape (n, 28, 28), and `y_{kind}`, digits of shape (n,)"
-    )
-    remedy = "Give MNIST as one .npz file of `x_train`, `y_train`, `x_test` and `y_test`."
+def _read(path: Path, kind: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the digits, (n, 28, 28) uint8, and the labels, (n,), of the training or the test images."""
     try:
-        # numpy leaves a file open that it opened itself and can't read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            digits, labels = archive[f"x_{kind}"], archive[f"y_{kind}"]
+        if path.exists() and not path.is_file():
+            raise _UnfitError("something else than a file")
+        with ZipFile(path) as archive:
+            digits = _read_array(archive, f"x_{kind}", 3)
+            labels = _read_array(archive, f"y_{kind}", 1)
+        _check_arrays(digits, labels, kind)
     except FileNotFoundError as error:
-        raise data_error(path, received="no such file", expected=expected, remedy=remedy) from error
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile) as error:
-        received = f"a file that is none, or lacks one of them ({type(error).__name__})"
-        raise data_error(path, received=received, expected=expected, remedy=remedy) from error
-    smallest = 1 if kind == "test" else _STARTS["valid"] + 1
+        raise _mnist_error(path, "no such file", kind) from error
+    except _UnfitError as error:
+        raise _mnist_error(path, str(error), kind) from error
+    except READING_ERRORS as error:
+        received = f"a file that is no .npz archive, or a damaged one ({reason(error)})"
+        raise _mnist_error(path, received, kind) from error
+    return digits, labels
+
+
+class _UnfitError(Exception):
+    """The archive holds something else; the text says what."""
+
+
+def _read_array(archive: ZipFile, name: str, dimensions: int) -> np.ndarray[Any, Any]:
+    """Return an array of the archive after its header was compared with its size; no pickle is loaded."""
+    member = f"{name}.npy"
+    if member not in archive.namelist():
+        raise _UnfitError(f"an archive without the array `{name}`")
+    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with archive.open(member) as stream:
+        shape, _, dtype = headers[np.lib.format.read_magic(stream)](stream)
+        size = archive.getinfo(member).file_size - stream.tell()
+    claimed = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or len(shape) != dimensions or claimed != size or claimed > _MOST_BYTES:
+        raise _UnfitError(f"`{name}` of {dtype} {shape} in {size:,} bytes")
+    with archive.open(member) as stream:
+        values: np.ndarray[Any, Any] = np.lib.format.read_array(stream, allow_pickle=False)
+        stream.read(1)  # at the end zipfile compares the checksum
+    return values
+
+
+def _check_arrays(digits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], kind: str) -> None:
     is_fit = (
         digits.dtype == np.uint8
         and digits.shape[1:] == _SHAPE
         and labels.shape == digits.shape[:1]
         and np.issubdtype(labels.dtype, np.integer)
-        and len(labels) >= smallest
-        and 0 <= labels.min() <= labels.max() <= 9
+        and len(labels) >= _fewest(kind)
     )
     if not is_fit:
-        received = (
+        raise _UnfitError(
             f"`x_{kind}` of {digits.dtype} {digits.shape} and `y_{kind}` of {labels.dtype} {labels.shape}"
         )
-        if len(labels) < smallest:
-            expected += f", at least {smallest} of them"
-        raise data_error(path, received=received, expected=expected, remedy=remedy)
-    return digits, labels
+    if not 0 <= labels.min() <= labels.max() <= 9:
+        raise _UnfitError(f"labels from {labels.min()} to {labels.max()} in `y_{kind}`")
+
+
+def _fewest(kind: str) -> int:
+    return 1 if kind == "test" else _STARTS["valid"] + 1
+
+
+def _mnist_error(path: Path, received: str, kind: str) -> DataError:
+    return data_error(
+        path,
+        received=received,
+        expected=f"a numpy archive with `x_{kind}`, uint8 of shape (n, 28, 28), and `y_{kind}`, digits of "
+        f"shape (n,), at least {_fewest(kind):,} of them",
+        remedy="Give MNIST as one .npz file of `x_train`, `y_train`, `x_test` and `y_test`.",
+    )
 
 
 def _check_arguments(split: str, size: int, limit: int | None) -> None:
-    if split not in ROTATED_MNIST_COUNTS:
+    check_choice("split", split, tuple(ROTATED_MNIST_COUNTS), remedy="Call the validation set 'valid'.")
+    check_integer("size", size, least=_SMALLEST, most=_LARGEST, remedy="Try 33.")
+    if size % 2 == 0:
         raise InvalidArgumentError(
-            "split",
-            received=repr(split),
-            expected=f"one of {', '.join(map(repr, ROTATED_MNIST_COUNTS))}",
-            remedy="Call the validation set 'valid'.",
+            "size", received=size, expected=f"an odd number of at least {_SMALLEST}", remedy="Try 33."
         )
-    if size < _SMALLEST or size % 2 == 0:
-        raise InvalidArgumentError(
-            "size",
-            received=size,
-            expected="an odd number of at least 29",
-            remedy="Try 33.",
-        )
-    if limit is not None and limit < 1:
-        raise InvalidArgumentError(
-            "limit",
-            received=limit,
-            expected="a positive number of samples, or None",
-            remedy="Leave it out to take the whole split.",
-        )
+    if limit is not None:
+        check_integer("limit", limit, remedy="Leave it out to take the whole split.")

@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from eq_aimet.errors import DataError, InvalidArgumentError
+from eq_aimet.arguments import check_integer, check_path
+from eq_aimet.errors import DataError
+from eq_aimet.experiments.data.hdf5_reader import MOST_SAMPLES, open_hdf5, read_attribute
 from eq_aimet.experiments.data.hdf5_writer import new_hdf5
-from eq_aimet.experiments.data.layout import IMAGE_SHAPE, LABEL_SHAPE, SPLITS, file_name, open_hdf5
+from eq_aimet.experiments.data.layout import IMAGE_SHAPE, LABEL_SHAPE, SPLITS, file_name
+from eq_aimet.experiments.data.progress import progress_bar
 from eq_aimet.experiments.data.tissue import synthetic_patch
-from eq_aimet.experiments.data.unpack import progress_bar
 from eq_aimet.files import data_error, make_folder, whole_files
 
 __all__ = ["write_synthetic_pcam"]
 
-_GENERATOR = "eq_aimet.experiments.data.synthetic_patch"
+_GENERATOR = "eq_aimet.data.synthetic_patch"  # written into the files; it stays when the module moves
 _VERSION = 1  # to be raised whenever the same seed gives other patches
 _BATCH = 64
 
@@ -30,7 +32,7 @@ def write_synthetic_pcam(
     seed: int = 0,
     progress: bool = True,
 ) -> Path:
-    """Returns the folder after writing a synthetic data set of stained tissue into it, in PCam's layout.
+    """Return the folder after writing a synthetic data set of stained tissue into it, in PCam's layout.
 
     A patch has label 1 if a tumour nucleus (large, irregular, with nucleoli) has its centre in the central
     32x32 pixels. Tumour nuclei also occur around, as often with either label. Labels are balanced, and the
@@ -41,19 +43,19 @@ def write_synthetic_pcam(
     missing files appear together at the end or, after an error, not at all.
 
     Args:
-        folder: where to write, made where missing.
-        train: the number of training samples.
-        valid: the number of validation samples.
-        test: the number of test samples.
-        seed: of all randomness, not negative.
-        progress: whether to show a progress bar, which `tqdm` must be installed for.
+        folder: Where to write, made where missing.
+        train: The number of training samples.
+        valid: The number of validation samples.
+        test: The number of test samples.
+        seed: Of all randomness, not negative.
+        progress: Whether to show a progress bar, which `tqdm` must be installed for.
 
     Returns:
         The folder.
 
     Raises:
-        InvalidArgumentError: a size is below 1 or the seed negative.
-        DataError: the folder holds other data under these names, or can't be written to,
+        InvalidArgumentError: A size is below 1 or the seed negative.
+        DataError: The folder holds other data under these names, or can't be written to,
             for want of space for instance.
 
     Example:
@@ -65,15 +67,9 @@ def write_synthetic_pcam(
     """
     counts = dict(zip(SPLITS, (train, valid, test), strict=True))
     for split, count in counts.items():
-        if count < 1:
-            raise InvalidArgumentError(
-                split, received=count, expected="at least 1 sample", remedy="Each split needs a sample."
-            )
-    if seed < 0:
-        raise InvalidArgumentError(
-            "seed", received=seed, expected="0 or a positive integer", remedy="Take another seed."
-        )
-    folder = Path(folder)
+        check_integer(split, count, most=MOST_SAMPLES, remedy="Each split needs a sample.")
+    check_integer("seed", seed, least=0, remedy="Take another seed.")
+    folder = check_path("folder", folder)
     make_folder(folder, purpose="a folder to write into")
     wanted = {split: _parameters(seed, split, count) for split, count in counts.items()}
     missing = [split for split in SPLITS if not _is_written(folder, split, wanted[split])]
@@ -90,15 +86,15 @@ def write_synthetic_pcam(
 
 
 def _parameters(seed: int, split: str, count: int) -> dict[str, Any]:
-    """Returns what a split's contents follow from, as it is kept in its files' attributes."""
+    """Return what a split's contents follow from, as it is kept in its files' attributes."""
     return {"generator": _GENERATOR, "version": _VERSION, "seed": seed, "split": split, "count": count}
 
 
 def _is_written(folder: Path, split: str, wanted: dict[str, Any]) -> bool:
-    """Returns whether the folder holds both files of a split with the wanted parameters.
+    """Return whether the folder holds both files of a split with the wanted parameters.
 
     Raises:
-        DataError: it holds other files under these names.
+        DataError: It holds other files under these names.
     """
     present = 0
     for key in ("x", "y"):
@@ -109,7 +105,8 @@ def _is_written(folder: Path, split: str, wanted: dict[str, Any]) -> bool:
         if not path.exists():
             continue
         with open_hdf5(path) as file:
-            found = {name: file.attrs[name] for name in wanted if name in file.attrs}
+            values = {name: read_attribute(file, path, name) for name in wanted}
+        found = {name: value for name, value in values.items() if value is not None}
         if found.get("generator") != _GENERATOR:
             raise _occupied(path, "data that this function has not written", wanted)
         if found != wanted:

@@ -32,9 +32,9 @@ class SyntheticPatch:
     """One synthetic patch and what it was made from.
 
     Attributes:
-        image: the colours, uint8, shape (96, 96, 3).
+        image: The colours, uint8, shape (96, 96, 3).
         label: 1 if a tumour nucleus has its centre in the central 32x32 pixels, else 0.
-        nuclei: all nuclei, in pixel coordinates, an array of dtype `nuclei.NUCLEUS`.
+        nuclei: All nuclei, in pixel coordinates, an array of dtype `nuclei.NUCLEUS`.
     """
 
     image: np.ndarray[Any, np.dtype[np.uint8]]
@@ -43,15 +43,15 @@ class SyntheticPatch:
 
 
 def synthetic_patch(seed: int, split: int, index: int, *, label: int | None = None) -> SyntheticPatch:
-    """Returns the synthetic patch of a seed, split and index; the same arguments give the same patch.
+    """Return the synthetic patch of a seed, split and index; the same arguments give the same patch.
 
     What lies outside the central square is drawn independently of the label, so that with another `label`
     only the pixels within `eq_aimet.experiments.data.nuclei.LARGEST_REACH` of the central square change.
 
     Args:
-        seed: of the whole data set, not negative.
-        split: the split's number, not negative.
-        index: the patch's place in its split, not negative.
+        seed: Of the whole data set, not negative.
+        split: The split's number, not negative.
+        index: The patch's place in its split, not negative.
         label: 0 or 1 to ask for a patch of that class; by default the data set's own label, of which each
             successive pair of patches has one of each.
 
@@ -81,7 +81,7 @@ def _generator(seed: int, split: int, index: int, purpose: int) -> np.random.Gen
 
 
 def _render(random: np.random.Generator, nuclei: Nuclei) -> Any:
-    """Returns the colours, uint8, shape (96, 96, 3); the draws don't depend on the nuclei."""
+    """Return the colours, uint8, shape (96, 96, 3); the draws don't depend on the nuclei."""
     smooth, fibres, grain = _textures(random)
     # [96, 96]: cover in 0..1 by nuclei, and their haematoxylin
     cover, nuclear = _nuclear_density(nuclei, grain)
@@ -105,7 +105,7 @@ def _render(random: np.random.Generator, nuclei: Nuclei) -> Any:
 
 
 def _textures(random: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-    """Returns smooth, fibrous and granular noise of unit variance, each float32, shape (96, 96)."""
+    """Return smooth, fibrous and granular noise of unit variance, each float32, shape (96, 96)."""
     angle = random.uniform(0.0, np.pi)
     along = _U * np.cos(angle) + _V * np.sin(angle)
     across = _V * np.cos(angle) - _U * np.sin(angle)
@@ -126,7 +126,7 @@ def _textures(random: np.random.Generator) -> tuple[Floats, Floats, Floats]:
 
 
 def _nuclear_density(nuclei: Nuclei, grain: Floats) -> tuple[Floats, Floats]:
-    """Returns the pixels' cover by nuclei, in 0..1, and the nuclei's haematoxylin, each of shape (96, 96)."""
+    """Return the pixels' cover by nuclei, in 0..1, and the nuclei's haematoxylin, each of shape (96, 96)."""
     # Nuclei lie up to about ten pixels outside the patch; with these margins no window needs clipping.
     margin = 2 * LARGEST_REACH + 1
     cover = np.zeros((SIDE + 2 * margin, SIDE + 2 * margin), np.float32)
@@ -159,7 +159,7 @@ def _nucleus_windows(
     columns: np.ndarray[Any, np.dtype[Any]],
     grain: Floats,
 ) -> tuple[Floats, Floats]:
-    """Returns the nuclei's cover and haematoxylin, each on its own window, shape (nuclei, window, window)."""
+    """Return the nuclei's cover and haematoxylin, each on its own window, shape (nuclei, window, window)."""
     # [nuclei, window, window]: places in the nucleus' own axes, in which its ellipse is the unit circle
     across = (columns - nuclei["column"][:, None])[:, None, :]
     down = (rows - nuclei["row"][:, None])[:, :, None]

@@ -7,41 +7,50 @@ import hashlib
 import logging
 import zlib
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
-from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.errors import DataError, InvalidArgumentError
+from eq_aimet.experiments.data.progress import progress_bar
 from eq_aimet.files import data_error, make_folder, whole_files
 
-__all__ = ["progress_bar", "unpack"]
+__all__ = ["unpack"]
 
 _BLOCK_BYTES = 1 << 20
+# PCam's images shrink by an eighth, its labels to a twelfth. A file that expands a hundred times is a trap.
+_MOST_EXPANSION = 100
+_UNSUSPICIOUS = 64 << 20  # bytes that any file may expand to
 
 _logger = logging.getLogger(__name__)
 
 
-def unpack(source: Path, cache_dir: Path | None = None, *, progress: bool = True) -> Path:
-    """Returns the unpacked copy of a gzipped file, made in the cache folder unless it is there already.
+def unpack(
+    source: Path,
+    cache_dir: Path | None = None,
+    *,
+    check: Callable[[Path], object] | None = None,
+    progress: bool = True,
+) -> Path:
+    """Return the unpacked copy of a gzipped file; make it in the cache folder if it is not there yet.
 
     A copy is used again while the source's path, size and modification time are the same. Copies of earlier
     states of the same source are removed. The memory that this takes does not depend on the file's size.
 
     Args:
-        source: a file whose name ends in `.gz`.
-        cache_dir: the folder for the copy, made where missing; by default the user's cache folder, for which
-            `platformdirs` must be installed.
-        progress: whether to show a progress bar, which `tqdm` must be installed for.
+        source: A file whose name ends in `.gz`.
+        cache_dir: The folder for the copy, made if it is missing; by default the user's cache folder, for
+            which `platformdirs` must be installed.
+        check: Gets the path of the new copy, and raises if the copy is of no use; the copy is then removed.
+        progress: Whether to show the progress.
 
     Returns:
         The copy's path.
 
     Raises:
-        DataError: the source is truncated or damaged, or the copy can't be written,
-            for want of space for instance.
-        InvalidArgumentError: no `cache_dir` was given and `platformdirs` is not installed.
+        DataError: The source is truncated or damaged, expands to more than a hundred times its size, or is
+            refused by `check`; or the copy can't be written, for example because the disk is full.
+        InvalidArgumentError: No `cache_dir` was given and `platformdirs` is not installed.
     """
-    folder = _default_cache_dir() if cache_dir is None else Path(cache_dir)
+    folder = _default_cache_dir() if cache_dir is None else cache_dir
     state = source.stat()
     stem, suffix = Path(source.stem).stem, Path(source.stem).suffix
     origin = f"{stem}.{hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]}"
@@ -54,22 +63,15 @@ def unpack(source: Path, cache_dir: Path | None = None, *, progress: bool = True
     )
     with whole_files([target]) as (partial,):
         _decompress(source, partial, progress=progress)
+        if check is not None:
+            try:
+                check(partial)
+            except DataError as error:
+                raise DataError(str(error).replace(str(partial), str(source))) from error
     for path in folder.glob(f"{origin}.*{suffix}"):
         if path != target:
             path.unlink(missing_ok=True)
     return target
-
-
-def progress_bar(*, total: int, title: str, shown: bool, **options: Any) -> Any:
-    """Returns a context manager that gives a tqdm bar, or None if none is wanted or tqdm is missing."""
-    if not shown:
-        return nullcontext()
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        _logger.info("tqdm is not installed, so there is no progress bar: %s", title)
-        return nullcontext()
-    return tqdm(total=total, desc=title, **options)
 
 
 def _default_cache_dir() -> Path:
@@ -87,9 +89,8 @@ def _default_cache_dir() -> Path:
 
 def _decompress(source: Path, target: Path, *, progress: bool) -> None:
     size = source.stat().st_size
-    bar_context = progress_bar(
-        total=size, title=f"unpacking {source.name}", shown=progress, unit="B", unit_scale=True
-    )
+    most = max(_UNSUSPICIOUS, _MOST_EXPANSION * size)
+    bar_context = progress_bar(total=size, title=f"unpacking {source.name}", shown=progress, unit="B")
     with open(source, "rb") as packed, open(target, "xb") as unpacked, bar_context as bar:
 
         def advance() -> None:
@@ -100,6 +101,13 @@ def _decompress(source: Path, target: Path, *, progress: bool) -> None:
         with gzip.GzipFile(fileobj=packed, mode="rb") as stream:
             while block := _read_block(stream, source, advance):
                 unpacked.write(block)
+                if unpacked.tell() > most:
+                    raise data_error(
+                        source,
+                        received=f"a gzip file of {size:,} bytes that expands to more than {most:,} bytes",
+                        expected=f"at most {_MOST_EXPANSION} bytes for a byte of the file",
+                        remedy="It is made to fill the disk. Get the file from elsewhere.",
+                    )
 
 
 def _read_block(stream: gzip.GzipFile, source: Path, advance: Callable[[], None]) -> bytes:

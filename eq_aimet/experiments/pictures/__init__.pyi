@@ -1,4 +1,4 @@
-from .html_report import Picture, Section, Table, build_html_report, write_html_report
+from .html_report import Picture, Section, build_html_report, write_html_report
 from .predictions import Predictions, choose_examples, measure_predictions
 from .predictions_plot import plot_examples
 from .range_plots import plot_layer_ranges, plot_range_ratios
@@ -23,7 +23,6 @@ __all__ = [
     "choose_examples",
     "plot_examples",
     "Picture",
-    "Table",
     "Section",
     "build_html_report",
     "write_html_report",

@@ -31,7 +31,7 @@ _DPI = 150
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Returns a matplotlib figure of that size in inches, which needs no window system and leaves no state.
+    """Return a matplotlib figure of that size in inches, which needs no window system and leaves no state.
 
     A PNG of it has 150 pixels an inch.
 
@@ -48,7 +48,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def tidy(axes: Any, *, grid: str = "both") -> None:
-    """Gives the axes, in place, a faint grid below the data and no frame above and to the right."""
+    """Give the axes, in place, a faint grid below the data and no frame above and to the right."""
     axes.grid(axis=grid, color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -59,7 +59,7 @@ def tidy(axes: Any, *, grid: str = "both") -> None:
 
 
 def percent(share: float, _: object = None) -> str:
-    """Returns a share from 0 to 1 as text; also for the ticks of an axis.
+    """Return a share from 0 to 1 as text; also for the ticks of an axis.
 
     Example:
         >>> percent(0.925)
@@ -69,10 +69,10 @@ def percent(share: float, _: object = None) -> str:
 
 
 def colours_of(names: Iterable[str]) -> dict[str, str]:
-    """Returns a colour for each model, the same for the same order of models in every picture.
+    """Return a colour for each model, the same for the same order of models in every picture.
 
     Raises:
-        InvalidArgumentError: there is no model, or more than there are colours to tell apart.
+        InvalidArgumentError: There is no model, or more than there are colours to tell apart.
 
     Example:
         >>> colours_of(["conventional", "equivariant"])
@@ -90,7 +90,7 @@ def colours_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def legend_below(figure: Any, marks: Sequence[Any], names: Sequence[str]) -> None:
-    """Puts a legend below the figure, in place, in as many columns as have room beside each other."""
+    """Put a legend below the figure, in place, in as many columns as have room beside each other."""
     letters = max(len(name) for name in names) + 6  # with the mark
     room = int(figure.get_figwidth() * 12)  # letters in a line
     figure.legend(
@@ -105,7 +105,7 @@ def legend_below(figure: Any, marks: Sequence[Any], names: Sequence[str]) -> Non
 
 
 def to_png(figure: Any, title: str = "") -> bytes:
-    """Returns the figure as the content of a PNG file, with the title above it."""
+    """Return the figure as the content of a PNG file, with the title above it."""
     if title:
         figure.suptitle(literal(title, 100), fontsize=12, color=INK)
     content = io.BytesIO()
@@ -115,7 +115,7 @@ def to_png(figure: Any, title: str = "") -> bytes:
 
 
 def literal(text: str, letters: int = 40) -> str:
-    """Returns the text as one line for a picture, shortened where it is longer than so many letters.
+    """Return the text as one line for a picture, shortened where it is longer than so many letters.
 
     Dollars are escaped, between which matplotlib would read formulas.
 

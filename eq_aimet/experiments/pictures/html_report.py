@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.experiments.tables import Table
 from eq_aimet.files import whole_files
 
-__all__ = ["Picture", "Section", "Table", "build_html_report", "write_html_report"]
+__all__ = ["Picture", "Section", "build_html_report", "write_html_report"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -21,10 +22,10 @@ class Picture:
     """A picture with what is written below it.
 
     Attributes:
-        png: a PNG file's content.
-        alt: what the picture shows, for those who can't see it.
-        caption: how to read it.
-        width: the largest width on the page, in pixels of the screen.
+        png: A PNG file's content.
+        alt: What the picture shows, for those who can't see it.
+        caption: How to read it.
+        width: The largest width on the page, in pixels of the screen.
     """
 
     png: bytes
@@ -54,64 +55,14 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        headings: one of each column.
-        rows: as many cells in each.
-        caption: what is written above it.
-        notes: what is written below it, line by line.
-    """
-
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    caption: str = ""
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.headings):
-                raise InvalidArgumentError(
-                    "rows",
-                    received=f"a row of {len(row)} cells",
-                    expected=f"{len(self.headings)} cells, one for each heading",
-                    remedy="Fill missing cells with an empty text.",
-                )
-
-    @classmethod
-    def from_markdown(cls, text: str, *, caption: str = "", notes: Sequence[str] = ()) -> Table:
-        """Returns the table of a Markdown text, as `eq_aimet.experiments.training.markdown_table` writes it.
-
-        Raises:
-            InvalidArgumentError: the text is no such table.
-
-        Example:
-            >>> lines = ["| model | drop |", "| --- | ---: |", "| a | 0.5 |"]
-            >>> Table.from_markdown(chr(10).join(lines)).rows
-            (('a', '0.5'),)
-        """
-        lines = [line.strip().strip("|").split("|") for line in text.splitlines() if line.strip()]
-        if len(lines) < 2 or not all(set(cell.strip()) <= set("-:") for cell in lines[1]):
-            raise InvalidArgumentError(
-                "text",
-                received=repr(text[:60]),
-                expected="a Markdown table with headings",
-                remedy="Pass what `markdown_table` returns.",
-            )
-        headings, _, *rows = [tuple(cell.strip() for cell in line) for line in lines]
-        return cls(headings, tuple(rows), caption, tuple(notes))
-
-
-@dataclass(frozen=True)
 class Section:
     """A part of the report.
 
     Attributes:
-        title: its heading.
-        text: what is written first.
-        tables: its tables.
-        pictures: its pictures, below the tables.
+        title: Its heading.
+        text: What is written first.
+        tables: Its tables.
+        pictures: Its pictures, below the tables.
     """
 
     title: str
@@ -128,19 +79,19 @@ def build_html_report(
     settings: Mapping[str, object] | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> str:
-    """Returns a page of HTML that needs no other file, no network and no JavaScript.
+    """Return a page of HTML that needs no other file, no network and no JavaScript.
 
     All texts are escaped. The page follows the reader's choice of light or dark, and prints.
 
     Args:
-        title: the page's name.
-        sections: what it holds, in order.
-        subtitle: one line below the title.
-        settings: names and values of the run's settings, a table at the end.
-        versions: names and versions of the libraries, see `library_versions`.
+        title: The page's name.
+        sections: What it holds, in order.
+        subtitle: One line below the title.
+        settings: Names and values of the run's settings, a table at the end.
+        versions: Names and versions of the libraries, see `library_versions`.
 
     Raises:
-        InvalidArgumentError: there is no title, or no section.
+        InvalidArgumentError: There is no title, or no section.
 
     Example:
         >>> page = build_html_report("A run", [Section("Findings", "3 < 4")])
@@ -183,11 +134,11 @@ def write_html_report(
     settings: Mapping[str, object] | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Returns the path of the page after writing it there; the arguments are those of `build_html_report`.
+    """Return the path of the page after writing it there; the arguments are those of `build_html_report`.
 
     Raises:
-        InvalidArgumentError: there is no title, or no section.
-        DataError: the file can't be written; an older one is still whole.
+        InvalidArgumentError: There is no title, or no section.
+        DataError: The file can't be written; an older one is still whole.
     """
     target = Path(path)
     page = build_html_report(title, sections, subtitle=subtitle, settings=settings, versions=versions)

@@ -18,9 +18,9 @@ class Predictions:
     """What a classifier says of each image.
 
     Attributes:
-        classes: the predicted class of each image.
-        probabilities: the softmax of that class, from 0 to 1.
-        labels: the true class of each image.
+        classes: The predicted class of each image.
+        probabilities: The softmax of that class, from 0 to 1.
+        labels: The true class of each image.
     """
 
     classes: tuple[int, ...]
@@ -33,25 +33,25 @@ class Predictions:
         return tuple(found == label for found, label in zip(self.classes, self.labels, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the predictions as plain values for JSON."""
+        """Return the predictions as plain values for JSON."""
         return {**asdict(self), "right": self.right}
 
 
 def measure_predictions(
     model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int = 64
 ) -> Predictions:
-    """Returns the class that a classifier predicts for each image, with its probability.
+    """Return the class that a classifier predicts for each image, with its probability.
 
     The model must be in eval mode and on the images' device; it is not changed.
 
     Args:
-        model: takes images, gives logits, (batch, classes).
+        model: Takes images, gives logits, (batch, classes).
         images: (batch, channels, H, W).
-        labels: int64, (batch,).
-        batch_size: how many images are computed at a time.
+        labels: Int64, (batch,).
+        batch_size: How many images are computed at a time.
 
     Raises:
-        InvalidArgumentError: there are no images, or not as many labels.
+        InvalidArgumentError: There are no images, or not as many labels.
 
     Example:
         >>> logits = torch.tensor([[0.0, 3.0], [2.0, 0.0]])
@@ -72,17 +72,17 @@ def measure_predictions(
 
 
 def choose_examples(predictions: Mapping[str, Predictions], count: int) -> tuple[int, ...]:
-    """Returns the images to show, in their order: as many with a wrong answer as with right ones alone.
+    """Return the images to show, in their order: as many with a wrong answer as with right ones alone.
 
     Taken are the first of either kind, so that nobody has picked them; where one kind is rarer, more
     are taken of the other.
 
     Args:
-        predictions: the predictions of each model on the same images.
-        count: how many images to return; all, if there are fewer.
+        predictions: The predictions of each model on the same images.
+        count: How many images to return; all, if there are fewer.
 
     Raises:
-        InvalidArgumentError: there is no model, the models saw different images, or the count is below 1.
+        InvalidArgumentError: There is no model, the models saw different images, or the count is below 1.
 
     Example:
         >>> choose_examples({"a": Predictions((0, 0, 0, 1), (0.9, 0.8, 0.7, 0.6), (0, 0, 0, 0))}, 2)

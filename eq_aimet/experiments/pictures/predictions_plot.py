@@ -29,19 +29,19 @@ def plot_examples(
     class_names: Sequence[str] = (),
     title: str = "",
 ) -> bytes:
-    """Returns a PNG with images, the class of each, and each model's answer with its probability.
+    """Return a PNG with images, the class of each, and each model's answer with its probability.
 
     The circle is what networks see that mask their input.
 
     Args:
-        images: with 1 or 3 channels and values from 0 to 1, (batch, channels, H, W).
-        predictions: each model's predictions on these images, by its name.
-        indices: which images to show, see `choose_examples`; the first twelve if left out.
-        class_names: the classes' names in their order; their numbers if left out.
-        title: what is written above.
+        images: With 1 or 3 channels and values from 0 to 1, (batch, channels, H, W).
+        predictions: Each model's predictions on these images, by its name.
+        indices: Which images to show, see `choose_examples`; the first twelve if left out.
+        class_names: The classes' names in their order; their numbers if left out.
+        title: What is written above.
 
     Raises:
-        InvalidArgumentError: images, predictions and indices do not fit each other.
+        InvalidArgumentError: Images, predictions and indices do not fit each other.
 
     Example:
         >>> import torch
@@ -112,7 +112,7 @@ def _check(
     shown: Sequence[int],
     class_names: Sequence[str],
 ) -> tuple[int, ...]:
-    """Returns the images' labels."""
+    """Return the images' labels."""
     lengths = {len(found.labels) for found in predictions.values()}
     if images.dim() != 4 or images.shape[1] not in (1, 3):
         argument, received = "images", f"shape {tuple(images.shape)}"

@@ -24,7 +24,7 @@ _LABELLED_BLOCKS = 40  # more numbers would touch each other
 
 
 def plot_layer_ranges(before: LayerRanges, after: LayerRanges, *, title: str = "") -> bytes:
-    """Returns a PNG with the weights of each output channel of a layer, before and after equalization.
+    """Return a PNG with the weights of each output channel of a layer, before and after equalization.
 
     A light bar reaches from the smallest to the largest weight, a dark one from the lower to the upper
     quartile, and a white dash is the median. Weights are relative to the layer's largest magnitude, so that
@@ -32,12 +32,12 @@ def plot_layer_ranges(before: LayerRanges, after: LayerRanges, *, title: str = "
     different shades.
 
     Args:
-        before: the layer with its batch norm folded.
-        after: the same layer, equalized.
-        title: what is written above.
+        before: The layer with its batch norm folded.
+        after: The same layer, equalized.
+        title: What is written above.
 
     Raises:
-        InvalidArgumentError: these are different layers.
+        InvalidArgumentError: These are different layers.
 
     Example:
         >>> import torch
@@ -70,17 +70,17 @@ def plot_layer_ranges(before: LayerRanges, after: LayerRanges, *, title: str = "
 def plot_range_ratios(
     before: Sequence[LayerRanges], after: Sequence[LayerRanges], *, title: str = ""
 ) -> bytes:
-    """Returns a PNG with the ratio of the largest to the smallest channel range of each layer.
+    """Return a PNG with the ratio of the largest to the smallest channel range of each layer.
 
     Dead channels are left out of the ratios. The picture is as high as the model is deep.
 
     Args:
-        before: the layers with their batch norms folded.
-        after: the same layers, equalized.
-        title: what is written above.
+        before: The layers with their batch norms folded.
+        after: The same layers, equalized.
+        title: What is written above.
 
     Raises:
-        InvalidArgumentError: there are no layers, or these are different ones.
+        InvalidArgumentError: There are no layers, or these are different ones.
 
     Example:
         >>> import torch
@@ -145,7 +145,7 @@ def _draw_channels(axes: Any, layer: LayerRanges) -> None:
 
 
 def _bracket(axes: Any, start: int, size: int) -> None:
-    """Draws a line below the channels of one block."""
+    """Draw a line below the channels of one block."""
     axes.plot(
         (start - 0.3, start + size - 0.7),
         (-1.07, -1.07),

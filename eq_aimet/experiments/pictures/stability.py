@@ -19,11 +19,11 @@ class Stability:
     """What a turn of its images changes of a classifier's answers.
 
     Attributes:
-        angles: degrees counter-clockwise, from 0 to below 360.
-        agreement: at each angle, the share of images whose predicted class is that at 0°, from 0 to 1.
-        logit_change: at each angle, the mean change of a logit against 0°, relative to the mean magnitude
+        angles: Degrees counter-clockwise, from 0 to below 360.
+        agreement: At each angle, the share of images whose predicted class is that at 0°, from 0 to 1.
+        logit_change: At each angle, the mean change of a logit against 0°, relative to the mean magnitude
             of the logits at 0°.
-        images: how many images were turned.
+        images: How many images were turned.
     """
 
     angles: tuple[float, ...]
@@ -32,7 +32,7 @@ class Stability:
     images: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the figures as plain values for JSON, with the worst of them."""
+        """Return the figures as plain values for JSON, with the worst of them."""
         return {
             **asdict(self),
             "worst_agreement": min(self.agreement),
@@ -48,7 +48,7 @@ def measure_stability(
     dtype: torch.dtype = torch.float64,
     batch_size: int = 64,
 ) -> Stability:
-    """Returns how often a classifier keeps its answer while its images make a full turn.
+    """Return how often a classifier keeps its answer while its images make a full turn.
 
     All images, those at 0° too, are zeroed outside the inscribed circle, since a turn changes the corners.
     Multiples of 90° only move the pixels; other angles interpolate, so that what they change is in part the
@@ -56,14 +56,14 @@ def measure_stability(
     float32's order of summation alone flips roundings of a quantized model.
 
     Args:
-        model: takes images, gives logits, (batch, classes).
-        images: floating-point, (batch, channels, H, H), on the model's device.
-        step: degrees from one angle to the next; a divisor of 90, so that the exact turns are among them.
-        dtype: the floating-point type to compute in.
-        batch_size: how many images are computed at a time.
+        model: Takes images, gives logits, (batch, classes).
+        images: Floating-point, (batch, channels, H, H), on the model's device.
+        step: Degrees from one angle to the next; a divisor of 90, so that the exact turns are among them.
+        dtype: The floating-point type to compute in.
+        batch_size: How many images are computed at a time.
 
     Raises:
-        InvalidArgumentError: an argument is unfit, or the model can't run on the images.
+        InvalidArgumentError: An argument is unfit, or the model can't run on the images.
 
     Example:
         >>> images = torch.rand(2, 2, 9, 9)
@@ -159,7 +159,7 @@ def _logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def _circle(images: torch.Tensor) -> torch.Tensor:
-    """Returns 1 within the circle that is inscribed in the images and 0 outside, (H, H)."""
+    """Return 1 within the circle that is inscribed in the images and 0 outside, (H, H)."""
     size = images.shape[-1]
     places = (2 * torch.arange(size, device=images.device, dtype=images.dtype) + 1) / size - 1
     return (places[:, None].square() + places.square() <= 1).to(images.dtype)

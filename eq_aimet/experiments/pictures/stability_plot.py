@@ -26,18 +26,18 @@ _DASHES = ("-", (0, (3, 1.5)), (0, (1, 1)))
 
 
 def plot_stability(stabilities: Mapping[str, Mapping[str, Stability]], *, title: str = "") -> bytes:
-    """Returns a PNG with the share of unchanged predictions and the change of the logits over a full turn.
+    """Return a PNG with the share of unchanged predictions and the change of the logits over a full turn.
 
     A colour is a model, a dash a precision. Heavy vertical lines are the multiples of 90°, which move pixels
     only; faint ones are those of 45°.
 
     Args:
-        stabilities: of each model by its name, what was measured of each precision by its name, at most
+        stabilities: Of each model by its name, what was measured of each precision by its name, at most
             three: `{"equivariant": {"FP32": …, "INT8": …}}`.
-        title: what is written above.
+        title: What is written above.
 
     Raises:
-        InvalidArgumentError: there is nothing to draw, or more than can be told apart.
+        InvalidArgumentError: There is nothing to draw, or more than can be told apart.
 
     Example:
         >>> from eq_aimet.experiments.pictures import Stability

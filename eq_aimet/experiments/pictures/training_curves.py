@@ -23,17 +23,17 @@ __all__ = ["plot_training"]
 
 
 def plot_training(histories: Mapping[str, Sequence[EpochRecord]], *, title: str = "") -> bytes:
-    """Returns a PNG with the loss and the accuracy of each model over the epochs.
+    """Return a PNG with the loss and the accuracy of each model over the epochs.
 
     Solid lines are the validation's, dashed ones the training's. A ring marks the epoch whose weights are
     kept.
 
     Args:
-        histories: each model's records by its name, at most seven models.
-        title: what is written above.
+        histories: Each model's records by its name, at most seven models.
+        title: What is written above.
 
     Raises:
-        InvalidArgumentError: there is no model, there are too many, or one has no record.
+        InvalidArgumentError: There is no model, there are too many, or one has no record.
 
     Example:
         >>> from eq_aimet.experiments.training.history import EpochRecord

@@ -11,7 +11,7 @@ _PACKAGES = ("eq_aimet", "torch", "aimet-torch", "e2cnn", "onnx", "onnxruntime",
 
 
 def library_versions() -> dict[str, str]:
-    """Returns the versions of Python, eq_aimet and the libraries that a run's figures depend on.
+    """Return the versions of Python, eq_aimet and the libraries that a run's figures depend on.
 
     Example:
         >>> library_versions()["eq_aimet"]

@@ -22,15 +22,15 @@ class LayerRanges:
     """The weights of one layer, output channel by output channel.
 
     Attributes:
-        name: the layer's name in its model.
+        name: The layer's name in its model.
         kind: "depthwise", "grouped", "pointwise", "convolution" or "linear".
-        minimum: each channel's smallest weight.
-        lower_quartile: each channel's lower quartile.
-        median: each channel's median.
-        upper_quartile: each channel's upper quartile.
-        maximum: each channel's largest weight.
-        ranges: each channel's largest magnitude, which is what cross-layer equalization calls its range.
-        blocks: the sizes of the rotation blocks in channel order; `None` where the layer has none.
+        minimum: Each channel's smallest weight.
+        lower_quartile: Each channel's lower quartile.
+        median: Each channel's median.
+        upper_quartile: Each channel's upper quartile.
+        maximum: Each channel's largest weight.
+        ranges: Each channel's largest magnitude, which is what cross-layer equalization calls its range.
+        blocks: The sizes of the rotation blocks in channel order; `None` where the layer has none.
     """
 
     name: str
@@ -60,12 +60,12 @@ class LayerRanges:
         return max(alive) / min(alive) if alive else 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the layer as plain values for JSON, with what follows from them."""
+        """Return the layer as plain values for JSON, with what follows from them."""
         return {**asdict(self), "largest": self.largest, "dead": self.dead, "ratio": self.ratio}
 
 
 def measure_weight_ranges(model: torch.nn.Module) -> tuple[LayerRanges, ...]:
-    """Returns the weight ranges of each convolution and linear layer, from input to output.
+    """Return the weight ranges of each convolution and linear layer, from input to output.
 
     A model without a graph of torch.fx is gone through in the order in which its layers were registered.
 
@@ -73,10 +73,10 @@ def measure_weight_ranges(model: torch.nn.Module) -> tuple[LayerRanges, ...]:
     scales are part of the weights that are quantized.
 
     Args:
-        model: a plain torch model, or the `model` of AIMET's `QuantizationSimModel`.
+        model: A plain torch model, or the `model` of AIMET's `QuantizationSimModel`.
 
     Raises:
-        InvalidArgumentError: the model holds no such layer, or a weight is not finite.
+        InvalidArgumentError: The model holds no such layer, or a weight is not finite.
 
     Example:
         >>> layer = torch.nn.Conv2d(1, 2, 1, bias=False)
@@ -104,17 +104,17 @@ def measure_weight_ranges(model: torch.nn.Module) -> tuple[LayerRanges, ...]:
 
 
 def most_uneven_layer(layers: Sequence[LayerRanges], *, channels_at_most: int = 128) -> str:
-    """Returns the name of the layer whose channels differ most: the one to look at in detail.
+    """Return the name of the layer whose channels differ most: the one to look at in detail.
 
     Depthwise layers come first, as in the pictures of Nagel et al., arXiv 1906.04721, and layers with few
     enough channels to see each; the others count where there is none.
 
     Args:
-        layers: the layers before equalization.
-        channels_at_most: how many channels a picture can show one by one.
+        layers: The layers before equalization.
+        channels_at_most: How many channels a picture can show one by one.
 
     Raises:
-        InvalidArgumentError: there is no layer.
+        InvalidArgumentError: There is no layer.
     """
     if not layers:
         raise InvalidArgumentError(
@@ -126,7 +126,7 @@ def most_uneven_layer(layers: Sequence[LayerRanges], *, channels_at_most: int = 
 
 
 def _in_order(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
-    """Returns the modules with their names in the order of execution where the model has a graph."""
+    """Return the modules with their names in the order of execution where the model has a graph."""
     modules = dict(model.named_modules())
     if not isinstance(model, torch.fx.GraphModule):
         return list(modules.items())

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
-import pickle
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from eq_aimet.experiments.foreign_files import READING_ERRORS, reason
 from eq_aimet.files import data_error, whole_files
 
 __all__ = [
@@ -35,23 +34,8 @@ BEST = "best.ckpt"
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
 
-# What zipfile and torch raise on files that are damaged, or something else altogether.
-_READING_ERRORS = (
-    OSError,
-    EOFError,
-    RuntimeError,  # NotImplementedError too
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-    pickle.UnpicklingError,
-)
+_DIGEST = "sha256"  # the key of the checksum of all other entries
+_MOST_ENTRIES = 1_000_000  # a list that holds itself never ends
 
 
 class UnusableCheckpointError(Exception):
@@ -67,13 +51,13 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
     ) -> None:
-        """Writes the checkpoint; raises `DataError` if it can't, and the older files stay whole."""
+        """Write the checkpoint; raises `DataError` if it can't, and the older files stay whole."""
         write_checkpoint(checkpoint, Path(path), older=PREVIOUS)
 
     def load_checkpoint(
         self, path: str | Path, map_location: object = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Returns the checkpoint's contents, on the CPU; raises as `read_checkpoint` does."""
+        """Return the checkpoint's contents, on the CPU; raises as `read_checkpoint` does."""
         return read_checkpoint(Path(path))
 
 
@@ -85,8 +69,8 @@ class EpochCheckpoint(Checkpoint):
     written anew from it.
 
     Args:
-        folder: where the files are kept.
-        on_saved: called after each epoch, once the files are whole; in the first process only.
+        folder: Where the files are kept.
+        on_saved: Called after each epoch, once the files are whole; in the first process only.
     """
 
     def __init__(self, folder: Path, on_saved: Callable[[], None] | None = None) -> None:
@@ -95,7 +79,7 @@ class EpochCheckpoint(Checkpoint):
         self._best: dict[str, Any] | None = None
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Saves the epoch's checkpoints; Lightning calls it after those of the other callbacks."""
+        """Save the epoch's checkpoints; Lightning calls it after those of the other callbacks."""
         loss = float(trainer.callback_metrics["valid_loss"])
         improved = self._best is None or loss < self._best["valid_loss"]
         if improved:
@@ -115,27 +99,27 @@ class EpochCheckpoint(Checkpoint):
             self._on_saved()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best epoch for a checkpoint: its number, its loss and its weights."""
+        """Return the best epoch for a checkpoint: its number, its loss and its weights."""
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the best epoch of a checkpoint in place of its own."""
+        """Take the best epoch of a checkpoint in place of its own."""
         self._best = state_dict["best"]
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], target: Path, *, older: str | None = None) -> None:
-    """Writes a checkpoint, which takes its name once it is on the disk as a whole.
+    """Write a checkpoint, which takes its name once it is on the disk as a whole.
 
     Args:
-        checkpoint: tensors and plain values.
-        target: its path.
-        older: the name that a checkpoint which is there gets; by default it is overwritten.
+        checkpoint: Tensors and plain values.
+        target: Its path.
+        older: The name that a checkpoint which is there gets; by default it is overwritten.
 
     Raises:
-        DataError: it can't be written, for want of space for instance; what was there stays whole.
+        DataError: It can't be written, for want of space for instance; what was there stays whole.
     """
     content = io.BytesIO()
-    torch.save(dict(checkpoint), content)
+    torch.save({**checkpoint, _DIGEST: _digest(checkpoint)}, content)
     with whole_files([target]) as (partial,):
         with open(partial, "xb") as file:
             file.write(content.getbuffer())
@@ -144,10 +128,10 @@ def write_checkpoint(checkpoint: Mapping[str, Any], target: Path, *, older: str 
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Returns a checkpoint's contents, on the CPU; only tensors and plain values are accepted.
+    """Return a checkpoint's contents, on the CPU; only tensors and plain values are accepted.
 
     Raises:
-        DataError: the file is missing, damaged, or holds something else.
+        DataError: The file is missing, damaged, or holds something else.
     """
     try:
         return load_checkpoint(path)
@@ -161,23 +145,64 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Returns what `read_checkpoint` does.
+    """Return what `read_checkpoint` does.
 
     Raises:
-        UnusableCheckpointError: the file is missing, damaged, or holds something else.
+        UnusableCheckpointError: The file is missing, damaged, or holds something else.
     """
+    if path.exists() and not path.is_file():
+        raise UnusableCheckpointError("something else than a file")
     try:
+        _check_archive(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        is_checkpoint = isinstance(checkpoint, dict) and isinstance(checkpoint.get("state_dict"), Mapping)
+        is_own = is_checkpoint and checkpoint.pop(_DIGEST, None) == _digest(checkpoint)
+    except READING_ERRORS as error:
+        raise UnusableCheckpointError(f"a file that can't be read ({reason(error)})") from error
+    if not is_checkpoint:
+        raise UnusableCheckpointError("a file without a `state_dict`")
+    if not is_own:
+        raise UnusableCheckpointError("a checkpoint that eq_aimet has not written, or that was changed since")
+    return dict(checkpoint)
+
+
+def _check_archive(path: Path) -> None:
+    """Raise if the archive is damaged, or if it holds more bytes than the file."""
+    with zipfile.ZipFile(path) as archive:
+        # torch compresses nothing. Compressed parts could fill the memory.
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise UnusableCheckpointError("an archive with compressed parts")
+        if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+            raise UnusableCheckpointError("an archive that claims more bytes than the file has")
         # torch does not look at the checksums that it writes.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        checkpoint = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
-    except _READING_ERRORS as error:
-        reason = next(iter(str(error).splitlines()), "")
-        raise UnusableCheckpointError(
-            f"a file that can't be read ({type(error).__name__}: {reason})"
-        ) from error
+        damaged = archive.testzip()
     if damaged:
         raise UnusableCheckpointError(f"a damaged file (the checksum of its part `{damaged}` is wrong)")
-    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
-        raise UnusableCheckpointError("a file without a `state_dict`")
-    return dict(checkpoint)
+
+
+def _digest(checkpoint: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all keys, values and tensors of a checkpoint.
+
+    Raises:
+        UnusableCheckpointError: A tensor claims more values than it stores, or there are too many entries.
+    """
+    digest = hashlib.sha256()
+    entries = [checkpoint]
+    for _ in range(_MOST_ENTRIES):
+        if not entries:
+            return digest.hexdigest()
+        value: Any = entries.pop()
+        if isinstance(value, torch.Tensor):
+            if value.nbytes > value.untyped_storage().nbytes():
+                raise UnusableCheckpointError("a tensor that claims more values than it stores")
+            digest.update(f"tensor {value.dtype}{tuple(value.shape)};".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, Mapping):
+            digest.update(f"mapping {len(value)};".encode())
+            entries += [entry for pair in value.items() for entry in pair]
+        elif isinstance(value, (list, tuple)):
+            digest.update(f"sequence {len(value)};".encode())
+            entries += value
+        else:
+            digest.update(f"{type(value).__name__} {value!r};".encode())
+    raise UnusableCheckpointError(f"more than {_MOST_ENTRIES:,} entries")

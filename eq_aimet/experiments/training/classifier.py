@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from eq_aimet.arguments import check_integer, check_number, check_type
 from eq_aimet.errors import InvalidArgumentError
 
 __all__ = ["ImageClassifier", "one_cycle"]
@@ -30,11 +31,11 @@ class ImageClassifier(lightning.LightningModule):
     resumed training equals an uninterrupted one. A loss that is not finite ends the training.
 
     Args:
-        model: takes images, (batch, channels, H, W), gives logits, (batch, classes).
-        classes: the number of classes.
-        learning_rate: the cycle's highest.
+        model: Takes images, (batch, channels, H, W), gives logits, (batch, classes).
+        classes: The number of classes.
+        learning_rate: The cycle's highest.
         weight_decay: AdamW's, per unit of learning rate.
-        seed: not negative.
+        seed: Not negative.
 
     Example:
         >>> classifier = ImageClassifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)))
@@ -52,30 +53,37 @@ class ImageClassifier(lightning.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.seed = seed
+        self.model = check_type("model", model, torch.nn.Module, remedy="Give the network to train.")
+        classes = check_integer("classes", classes, least=2, remedy="Give the number of classes.")
+        self.learning_rate = check_number("learning_rate", learning_rate, remedy="Try 0.005.")
+        self.weight_decay = check_number("weight_decay", weight_decay, zero=True, remedy="Try 0.01.")
+        self.seed = check_integer("seed", seed, least=0, remedy="Take 0, 1, 2, ...")
+        self._are_images_finite = torch.tensor(True)
         # By default torchmetrics leaves NaN out of a mean.
         self.train_loss, self.valid_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.valid_accuracy = MulticlassAccuracy(classes, average="micro")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Returns the logits, (batch, classes), of the images, (batch, channels, H, W)."""
+        """Return the logits, (batch, classes), of the images, (batch, channels, H, W)."""
         logits: torch.Tensor = self.model(images)
         return logits
 
+    def on_train_epoch_start(self) -> None:
+        """Forget the images of the epoch before."""
+        self._are_images_finite = torch.tensor(True)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seeds what the model draws at random, otherwise in each process of a distributed training."""
+        """Seed what the model draws at random, otherwise in each process of a distributed training."""
         entropy = [self.seed, self.current_epoch, batch_idx]
         if self.global_rank:
             entropy.append(self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Returns the batch's loss."""
+        """Return the batch's loss."""
         images, labels = batch
+        self._look_at(images)
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
         if loss.device.type == "cpu" or batch_idx % _CHECKED_BATCHES == 0:
@@ -87,8 +95,9 @@ class ImageClassifier(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measures one batch."""
+        """Measure one batch."""
         images, labels = batch
+        self._look_at(images)
         logits = self(images)
         self.valid_loss(F.cross_entropy(logits, labels), weight=len(labels))
         self.valid_accuracy(logits, labels)
@@ -96,13 +105,13 @@ class ImageClassifier(lightning.LightningModule):
         self.log("valid_accuracy", self.valid_accuracy, on_step=False, on_epoch=True)
 
     def on_train_epoch_end(self) -> None:
-        """Raises if a loss is not finite; Lightning calls it before the checkpoints are saved."""
+        """Raise if a loss is not finite; Lightning calls it before the checkpoints are saved."""
         for kind in ("train", "valid"):
             name = {"train": "training", "valid": "validation"}[kind]
             self._check_finite(name, self.trainer.callback_metrics[f"{kind}_loss"])
 
     def configure_optimizers(self) -> Any:
-        """Returns AdamW and its schedule, which moves at each step."""
+        """Return AdamW and its schedule, which moves at each step."""
         optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
@@ -111,25 +120,38 @@ class ImageClassifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _check_finite(self, kind: str, loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
-            half = "" if self.trainer.precision != "16-mixed" else ", or --precision bf16"
+        if torch.isfinite(loss):
+            return
+        if not self._are_images_finite:
             raise InvalidArgumentError(
-                "--learning-rate",
-                received=f"{self.learning_rate:g}, with which the {kind} loss of epoch "
-                f"{self.current_epoch + 1} became {float(loss)}",
-                expected="one with which the loss stays finite",
-                remedy=f"Try --learning-rate {self.learning_rate / 10:g}{half}.",
+                "data",
+                received=f"images with NaN or infinite values in epoch {self.current_epoch + 1}",
+                expected="finite images",
+                remedy="Look at the images and at what changes them at random.",
             )
+        half = "" if self.trainer.precision != "16-mixed" else ', or `precision="bf16"`'
+        raise InvalidArgumentError(
+            "learning_rate",
+            received=f"{self.learning_rate:g}, with which the {kind} loss of epoch "
+            f"{self.current_epoch + 1} became {float(loss)}",
+            expected="one with which the loss stays finite",
+            remedy=f"Try `learning_rate={self.learning_rate / 10:g}`{half}.",
+        )
+
+    def _look_at(self, images: torch.Tensor) -> None:
+        # Nothing waits for a GPU here.
+        are_finite = torch.isfinite(images).all()
+        self._are_images_finite = self._are_images_finite.to(images.device) & are_finite
 
 
 def one_cycle(step: int, steps: int) -> float:
-    """Returns the share of the highest learning rate at a step: it rises linearly, then falls as a cosine.
+    """Return the share of the highest learning rate at a step: it rises linearly, then falls as a cosine.
 
     Smith and Topin, "Super-convergence", 2017, with the cosine in place of their second line.
 
     Args:
-        step: counted from 0.
-        steps: how many there are.
+        step: Counted from 0.
+        steps: How many there are.
 
     Example:
         >>> [round(one_cycle(step, 10), 2) for step in (0, 1, 2, 6, 9)]

@@ -19,18 +19,18 @@ def measure_accuracy(
     classes: int = 2,
     device: str | torch.device = "cpu",
 ) -> float:
-    """Returns the share of images, from 0 to 1, whose largest logit is their label's.
+    """Return the share of images, from 0 to 1, whose largest logit is their label's.
 
     The model must be on the device and in eval mode; it is not changed.
 
     Args:
-        model: takes images, (batch, channels, H, W), gives logits, (batch, classes).
-        batches: pairs of images and labels, int64, (batch,).
-        classes: the number of classes.
-        device: where the model is.
+        model: Takes images, (batch, channels, H, W), gives logits, (batch, classes).
+        batches: Pairs of images and labels, int64, (batch,).
+        classes: The number of classes.
+        device: Where the model is.
 
     Raises:
-        InvalidArgumentError: there is no batch.
+        InvalidArgumentError: There is no batch, or images or logits are not finite.
 
     Example:
         >>> batches = [(torch.eye(2), torch.tensor([0, 0]))]
@@ -40,7 +40,16 @@ def measure_accuracy(
     accuracy = MulticlassAccuracy(classes, average="micro").to(device)
     with torch.no_grad():
         for images, labels in batches:
-            accuracy.update(model(images.to(device)), labels.to(device))
+            logits = model(images.to(device))
+            if not torch.isfinite(logits).all():
+                culprit = "model" if torch.isfinite(images).all() else "batches"
+                raise InvalidArgumentError(
+                    culprit,
+                    received="logits" if culprit == "model" else "images" + " with NaN or infinite values",
+                    expected="finite images and a model that gives finite logits",
+                    remedy="Look at the images, and at the weights of the model.",
+                )
+            accuracy.update(logits, labels.to(device))
     if not accuracy.update_called:
         raise InvalidArgumentError(
             "batches", received="none", expected="at least one batch", remedy="Check the data set's size."

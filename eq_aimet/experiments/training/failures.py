@@ -6,33 +6,38 @@ import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import lightning
 import torch
 
 from eq_aimet.errors import DataError, InvalidArgumentError
+from eq_aimet.experiments.foreign_files import reason
+from eq_aimet.files import data_error
 
 __all__ = ["explained_failures"]
 
-_KEPT = "The checkpoints of all finished epochs are whole; add --resume to go on from there."
+_KEPT = "The checkpoints of all finished epochs are whole; the training resumes there when it is run again."
 
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid")
 _HAND_OVER = "torch.multiprocessing.reductions"  # where a worker's batch is fetched from its memory
+_RESTORING = re.compile("restore|resume")
 _DEAD_PROCESS = re.compile(r"gloo/transport|NCCL|nccl")
 # CUDA's own message, and that of torch's allocator for the CPU.
 _OUT_OF_MEMORY = re.compile(r"CUDA error: out of memory|DefaultCPUAllocator: (can't|not enough)")
 
 
 @contextmanager
-def explained_failures(data: lightning.LightningDataModule) -> Iterator[None]:
-    """Turns the errors of a lack of memory, a dead worker and a failed compilation into ones with a remedy.
+def explained_failures(data: lightning.LightningDataModule, checkpoint: Path | None = None) -> Iterator[None]:
+    """Turn the errors of a lack of memory, a dead worker and a failed compilation into ones with a remedy.
 
     Args:
-        data: what is trained on; its `batch_size` and `workers`, where it has them, are named.
+        data: What is trained on; its `batch_size` and `workers`, where it has them, are named.
+        checkpoint: What the training resumes from.
 
     Raises:
-        InvalidArgumentError: for one of these, with the option to change.
-        DataError: a worker met a damaged file; in its own words.
+        InvalidArgumentError: For one of these, with the option to change.
+        DataError: A worker met a damaged file, in its own words; or the checkpoint holds other contents.
     """
     try:
         yield
@@ -48,6 +53,13 @@ def explained_failures(data: lightning.LightningDataModule) -> Iterator[None]:
             raise _out_of_memory(data) from error
         if _DEAD_WORKER.search(str(error)) or _amid_a_hand_over(error):
             raise _dead_worker(data, error) from error
+        if checkpoint is not None and _amid_restoring(error):
+            raise data_error(
+                checkpoint,
+                received=f"a checkpoint with other contents ({reason(error)})",
+                expected="a checkpoint of an earlier run of these settings",
+                remedy="Remove the run's folder to start anew.",
+            ) from error
         if _DEAD_PROCESS.search(str(error)):
             raise _dead_process(error) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
@@ -58,11 +70,11 @@ def explained_failures(data: lightning.LightningDataModule) -> Iterator[None]:
 def _out_of_memory(data: lightning.LightningDataModule) -> InvalidArgumentError:
     batch_size = getattr(data, "batch_size", None)
     if batch_size is None or batch_size < 2:
-        remedy = "Try smaller images (--crop) or a narrower network (--width)."
+        remedy = "Try smaller images (`crop`) or a narrower network (`width`)."
     else:
-        remedy = f"Try --batch-size {batch_size // 2}."
+        remedy = f"Try `batch_size={batch_size // 2}`."
     return InvalidArgumentError(
-        "--batch-size",
+        "batch_size",
         received=f"{'this one' if batch_size is None else batch_size}, for which the memory is too small",
         expected="a batch whose activations fit in the device's memory",
         remedy=f"{remedy} Other programs may hold memory of the device too.",
@@ -70,24 +82,30 @@ def _out_of_memory(data: lightning.LightningDataModule) -> InvalidArgumentError:
 
 
 def _amid_a_hand_over(error: Exception) -> bool:
-    """Returns whether a worker died with a batch that was being fetched: then a connection breaks."""
+    """Return whether a worker died with a batch that was being fetched: then a connection breaks."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__") == _HAND_OVER for frame, _ in frames)
 
 
+def _amid_restoring(error: Exception) -> bool:
+    """Return whether Lightning was reading a checkpoint into the model and the trainer."""
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(_RESTORING.search(code.co_name) and "checkpoint" in code.co_filename for code in frames)
+
+
 def _dead_worker(data: lightning.LightningDataModule, error: Exception) -> InvalidArgumentError:
     return InvalidArgumentError(
-        "--workers",
+        "workers",
         received=f"{getattr(data, 'workers', 'some')}, of which one died ({_first_line(error)})",
         expected="workers that live as long as the training",
         remedy="The system may have ended it for want of memory or of shared memory (/dev/shm): "
-        f"take fewer, or --workers 0. {_KEPT}",
+        f"take fewer, or `workers=0`. {_KEPT}",
     )
 
 
 def _dead_process(error: Exception) -> InvalidArgumentError:
     return InvalidArgumentError(
-        "--devices",
+        "devices",
         received=f"several, and the connection to another process broke ({_first_line(error)})",
         expected="processes that live as long as the training",
         remedy=f"The other process may have said why above. {_KEPT}",
@@ -102,7 +120,7 @@ def _first_line(error: BaseException) -> str:
 def _failed_compilation(error: Exception) -> InvalidArgumentError:
     cause = getattr(error, "inner_exception", error)
     return InvalidArgumentError(
-        "--compile",
+        "compile",
         received=f"a model that torch.compile fails on ({_first_line(cause)})",
         expected="a model and a machine that torch.compile supports, with a C++ compiler",
         remedy="Leave it out to train without.",

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.arguments import check_flag, check_integer, check_path, check_type
 from eq_aimet.experiments.training.checkpoints import (
     BEST,
     EpochCheckpoint,
@@ -22,6 +22,7 @@ from eq_aimet.experiments.training.checkpoints import (
     read_checkpoint,
 )
 from eq_aimet.experiments.training.classifier import ImageClassifier
+from eq_aimet.experiments.training.devices import PRECISIONS, check_devices
 from eq_aimet.experiments.training.failures import explained_failures
 from eq_aimet.experiments.training.history import EpochRecord, History
 from eq_aimet.experiments.training.progress import EpochProgressBar
@@ -32,7 +33,7 @@ __all__ = ["best_weights", "train_classifier"]
 
 _logger = logging.getLogger(__name__)
 
-_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_PRECISIONS = dict(zip(PRECISIONS, ("32-true", "bf16-mixed", "16-mixed"), strict=True))
 
 
 def train_classifier(
@@ -50,7 +51,7 @@ def train_classifier(
     on_notice: Callable[[str], None] | None = None,
     progress: bool = True,
 ) -> tuple[EpochRecord, ...]:
-    """Returns the record of each epoch after training the classifier in place.
+    """Return the record of each epoch after training the classifier in place.
 
     After each epoch the folder holds `last.ckpt`, of that epoch, `previous.ckpt`, of the one before, and
     `best.ckpt`, of the lowest validation loss so far. Where there are checkpoints already, the training goes
@@ -62,30 +63,36 @@ def train_classifier(
     process, and the checkpoints hold those of the first. All processes return the same records.
 
     Args:
-        classifier: the model to train; its weights are those of the last epoch afterwards. See
+        classifier: The model to train; its weights are those of the last epoch afterwards. See
             `best_weights`.
-        data: gives the train and the valid batches, of which each process gets its share.
-        folder: where the checkpoints are, made where missing; with several nodes, on a disk that they share.
-        epochs: the number of epochs, those before an interruption included.
+        data: Gives the train and the valid batches, of which each process gets its share.
+        folder: Where the checkpoints are, made where missing; with several nodes, on a disk that they share.
+        epochs: The number of epochs, those before an interruption included.
         device: "cpu" or "cuda".
-        devices: how many of them on each node.
-        nodes: how many machines.
+        devices: How many of them on each node.
+        nodes: How many machines.
         precision: "32", "bf16" or "16".
-        compile: whether to train through `torch.compile`; the checkpoints are the same.
-        on_epoch: called with the record of each epoch that is trained now, when its checkpoints are saved;
+        compile: Whether to train through `torch.compile`; the checkpoints are the same.
+        on_epoch: Called with the record of each epoch that is trained now, when its checkpoints are saved;
             in the first process only.
-        on_notice: called with a line about each checkpoint that could not be used, in the first process only;
+        on_notice: Called with a line about each checkpoint that could not be used, in the first process only;
             by default it is logged as a warning.
-        progress: whether to show a progress bar.
+        progress: Whether to show a progress bar.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C, after Lightning has cleaned up; the checkpoints are whole.
-        InvalidArgumentError: there is no such precision or number of devices, the memory is too small for the
+        KeyboardInterrupt: On Ctrl-C, after Lightning has cleaned up; the checkpoints are whole.
+        InvalidArgumentError: There is no such precision or number of devices, the memory is too small for the
             batches, a worker died, the model can't be compiled, or the loss is not finite.
-        DataError: no checkpoint is usable, or one can't be written.
+        DataError: No checkpoint is usable, or one can't be written.
     """
-    _check(precision, device, devices, nodes)
-    folder = Path(folder)
+    check_type("classifier", classifier, ImageClassifier, remedy="Wrap the model in an ImageClassifier.")
+    check_type(
+        "data", data, lightning.LightningDataModule, remedy="Give an ImageDataModule or a PatchDataModule."
+    )
+    folder = check_path("folder", folder)
+    epochs = check_integer("epochs", epochs, remedy="Try 8.")
+    check_devices(device, devices, nodes, precision)
+    check_flag("compile", compile)
     history = History()
 
     def report() -> None:
@@ -95,8 +102,46 @@ def train_classifier(
     callbacks: list[Callback] = [history, EpochCheckpoint(folder, report)]
     if progress:
         callbacks.append(EpochProgressBar())
+    trainer = _make_trainer(folder, callbacks, epochs, device, devices, nodes, precision)
+    last = _find_last(trainer, folder, classifier, on_notice or _logger.warning)
+    with (
+        quiet_libraries(),
+        _deterministic_cudnn(),
+        explained_failures(data, last),
+        _interruptible(trainer),
+        _compiled(classifier.model, compile),
+    ):
+        # Modules that a copy of the model left in eval mode would not be trained.
+        trainer.fit(classifier.train(), datamodule=data, ckpt_path=last, weights_only=True)
+    return history.records
+
+
+def best_weights(folder: str | Path) -> dict[str, torch.Tensor]:
+    """Return the model's state dict at the epoch of the lowest validation loss.
+
+    Args:
+        folder: Where `train_classifier` kept its checkpoints.
+
+    Raises:
+        DataError: The checkpoint is missing or damaged.
+    """
+    weights = read_checkpoint(check_path("folder", folder) / BEST)["state_dict"]
+    return {
+        name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")
+    }
+
+
+def _make_trainer(
+    folder: Path,
+    callbacks: list[Callback],
+    epochs: int,
+    device: str,
+    devices: int,
+    nodes: int,
+    precision: str,
+) -> lightning.Trainer:
     with quiet_libraries():
-        trainer = lightning.Trainer(
+        return lightning.Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
             devices=devices,
             num_nodes=nodes,
@@ -111,63 +156,25 @@ def train_classifier(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-    if trainer.is_global_zero:
-        prepare_folder(folder)
-        last = checkpoint_to_resume(folder, classifier, notify=on_notice or _logger.warning)
-    else:
-        last = checkpoint_to_resume(folder, classifier, notify=lambda line: None, mend=False)
-    with (
-        quiet_libraries(),
-        _deterministic_cudnn(),
-        explained_failures(data),
-        _interruptible(trainer),
-        _compiled(classifier.model, compile),
-    ):
-        # Modules that a copy of the model left in eval mode would not be trained.
-        trainer.fit(classifier.train(), datamodule=data, ckpt_path=last, weights_only=True)
-    return history.records
 
 
-def best_weights(folder: str | Path) -> dict[str, torch.Tensor]:
-    """Returns the model's state dict at the epoch of the lowest validation loss.
-
-    Args:
-        folder: where `train_classifier` kept its checkpoints.
-
-    Raises:
-        DataError: the checkpoint is missing or damaged.
-    """
-    weights = read_checkpoint(Path(folder) / BEST)["state_dict"]
-    return {
-        name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")
-    }
-
-
-def _check(precision: str, device: str, devices: int, nodes: int) -> None:
-    if precision not in _PRECISIONS:
-        raise InvalidArgumentError(
-            "precision",
-            received=repr(precision),
-            expected=f"one of {', '.join(map(repr, _PRECISIONS))}",
-            remedy="Take '32' on a CPU.",
-        )
-    for name, count in (("--devices", devices), ("--nodes", nodes)):
-        if count < 1:
-            raise InvalidArgumentError(
-                name, received=count, expected="an integer of at least 1", remedy="Leave it out to take 1."
-            )
-    if device == "cuda" and devices > torch.cuda.device_count():
-        raise InvalidArgumentError(
-            "--devices",
-            received=devices,
-            expected=f"at most {torch.cuda.device_count()}, the number of CUDA devices that torch finds",
-            remedy="Take fewer, or check CUDA_VISIBLE_DEVICES.",
-        )
+def _find_last(
+    trainer: lightning.Trainer,
+    folder: Path,
+    classifier: ImageClassifier,
+    notify: Callable[[str], None],
+) -> Path | None:
+    """Return the checkpoint to resume from; only the first process changes files."""
+    epochs = trainer.max_epochs or 0
+    if not trainer.is_global_zero:
+        return checkpoint_to_resume(folder, classifier, epochs, notify=lambda line: None, mend=False)
+    prepare_folder(folder)
+    return checkpoint_to_resume(folder, classifier, epochs, notify=notify)
 
 
 @contextmanager
 def _compiled(model: torch.nn.Module, wanted: bool) -> Iterator[None]:
-    """Compiles the model in place while the block runs; the names of its parameters stay as they are."""
+    """Compile the model in place while the block runs; the names of its parameters stay as they are."""
     if wanted:
         model.compile()
     try:
@@ -178,7 +185,7 @@ def _compiled(model: torch.nn.Module, wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def _interruptible(trainer: lightning.Trainer) -> Iterator[None]:
-    """Turns Lightning's exit after Ctrl-C back into a KeyboardInterrupt, and undoes its deafness to more."""
+    """Turn Lightning's exit after Ctrl-C back into a KeyboardInterrupt, and undoes its deafness to more."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -194,6 +201,6 @@ def _interruptible(trainer: lightning.Trainer) -> Iterator[None]:
 
 @contextmanager
 def _deterministic_cudnn() -> Iterator[None]:
-    """Makes cuDNN choose its algorithms without trials, whose outcome depends on the machine's load."""
+    """Make cuDNN choose its algorithms without trials, whose outcome depends on the machine's load."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield

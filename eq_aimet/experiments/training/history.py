@@ -16,11 +16,11 @@ class EpochRecord:
     """The means over one epoch.
 
     Attributes:
-        epoch: counted from 1.
-        train_loss: the cross-entropy in nats on the augmented training images, while they are being learnt.
-        train_accuracy: the share of them classified rightly, from 0 to 1.
-        valid_loss: the cross-entropy on the validation images, after the epoch.
-        valid_accuracy: the share of them classified rightly, from 0 to 1.
+        epoch: Counted from 1.
+        train_loss: The cross-entropy in nats on the augmented training images, while they are being learnt.
+        train_accuracy: The share of them classified rightly, from 0 to 1.
+        valid_loss: The cross-entropy on the validation images, after the epoch.
+        valid_accuracy: The share of them classified rightly, from 0 to 1.
     """
 
     epoch: int
@@ -42,7 +42,7 @@ class History(Callback):
         return tuple(self._records[epoch] for epoch in sorted(self._records))
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Records the epoch; Lightning calls it before the checkpoints are saved."""
+        """Record the epoch; Lightning calls it before the checkpoints are saved."""
         metrics = trainer.callback_metrics
         record = EpochRecord(
             epoch=trainer.current_epoch + 1,
@@ -54,9 +54,9 @@ class History(Callback):
         self._records[record.epoch] = record
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the records as plain values for a checkpoint."""
+        """Return the records as plain values for a checkpoint."""
         return {"records": [asdict(record) for record in self.records]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the records of a checkpoint in place of its own."""
+        """Take the records of a checkpoint in place of its own."""
         self._records = {values["epoch"]: EpochRecord(**values) for values in state_dict["records"]}

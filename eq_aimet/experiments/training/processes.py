@@ -11,7 +11,7 @@ _NUMBERS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
 
 def is_first_process() -> bool:
-    """Returns whether this is the first process of a training, or the only one.
+    """Return whether this is the first process of a training, or the only one.
 
     It alone writes results and prints. Lightning need not be loaded for it.
 

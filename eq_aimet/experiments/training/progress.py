@@ -33,29 +33,29 @@ class EpochProgressBar(Callback):
         self._task: TaskID = self._progress.add_task("", total=None)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Shows the bar, of the first process only."""
+        """Show the bar, of the first process only."""
         if trainer.is_global_zero:
             self._progress.start()
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Starts anew with each epoch; Lightning leaves `on_train_epoch_start` out of a resumed one."""
+        """Start anew with each epoch; Lightning leaves `on_train_epoch_start` out of a resumed one."""
         if batch_idx == 0:
             total = trainer.num_training_batches + sum(map(int, trainer.num_val_batches))
             description = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             self._progress.reset(self._task, total=int(total), description=description)
 
     def on_train_batch_end(self, *arguments: Any, **options: Any) -> None:
-        """Moves on by a batch."""
+        """Move on by a batch."""
         self._progress.advance(self._task)
 
     def on_validation_batch_end(self, *arguments: Any, **options: Any) -> None:
-        """Moves on by a batch."""
+        """Move on by a batch."""
         self._progress.advance(self._task)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Removes the bar."""
+        """Remove the bar."""
         self._progress.stop()
 
     def on_exception(
@@ -64,5 +64,5 @@ class EpochProgressBar(Callback):
         pl_module: lightning.LightningModule,
         exception: BaseException,
     ) -> None:
-        """Removes the bar and gives the terminal its cursor back."""
+        """Remove the bar and gives the terminal its cursor back."""
         self._progress.stop()

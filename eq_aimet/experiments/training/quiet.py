@@ -12,7 +12,7 @@ __all__ = ["quiet_libraries"]
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keeps log messages below ERROR, and warnings, off the terminal while the block runs.
+    """Keep log messages below ERROR, and warnings, off the terminal while the block runs.
 
     Lightning, AIMET and e2cnn advertise, advise and warn about what can't be changed here. What this package
     itself leaves out is in its reports.

@@ -10,6 +10,8 @@ from typing import Any
 import lightning
 import torch
 
+from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.experiments.foreign_files import READING_ERRORS, reason
 from eq_aimet.experiments.training.checkpoints import (
     BEST,
     LAST,
@@ -25,14 +27,21 @@ __all__ = ["DAMAGED", "checkpoint_to_resume", "prepare_folder"]
 
 DAMAGED = "damaged.ckpt"
 
-_PARTS = ("epoch", "global_step", "loops", "optimizer_states", "lr_schedulers", "callbacks")
+_PARTS: dict[str, type] = {
+    "epoch": int,
+    "global_step": int,
+    "loops": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "callbacks": dict,
+}
 
 
 def prepare_folder(folder: Path) -> None:
-    """Makes the folder where it is missing, and removes what a killed training left half-written.
+    """Make the folder where it is missing, and removes what a killed training left half-written.
 
     Raises:
-        DataError: the folder can't be made.
+        DataError: The folder can't be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,24 +59,27 @@ def prepare_folder(folder: Path) -> None:
 def checkpoint_to_resume(
     folder: Path,
     module: lightning.LightningModule,
+    epochs: int,
     *,
     notify: Callable[[str], None],
     mend: bool = True,
 ) -> Path | None:
-    """Returns the checkpoint to go on from, or None where there is none.
+    """Return the checkpoint to go on from, or None where there is none.
 
     It is `last.ckpt` or, where that is damaged or something else, `previous.ckpt`, from which the same
     epoch is trained again. The damaged file is kept as `damaged.ckpt`. `best.ckpt` is written anew where it
     is not what the checkpoint says, as after a kill between the two writes.
 
     Args:
-        folder: where the checkpoints are.
-        module: what is trained; its weights tell its own checkpoints from those of other networks.
-        notify: called with a line for each file that was not used.
-        mend: whether to set damaged files aside and write `best.ckpt`; only one process should.
+        folder: Where the checkpoints are.
+        module: What is trained; its weights tell its own checkpoints from those of other networks.
+        epochs: How many epochs the training shall have.
+        notify: Called with a line for each file that was not used.
+        mend: Whether to set damaged files aside and write `best.ckpt`; only one process should.
 
     Raises:
-        DataError: there are checkpoints, and none is usable.
+        DataError: There are checkpoints, and none is usable.
+        InvalidArgumentError: The checkpoint is of more epochs than the training shall have.
     """
     reasons: dict[str, str] = {}
     for name in (LAST, PREVIOUS):
@@ -80,12 +92,23 @@ def checkpoint_to_resume(
         except UnusableCheckpointError as error:
             reasons[name] = str(error)
             continue
-        for damaged, reason in reasons.items():
+        except READING_ERRORS as error:
+            reasons[name] = f"a checkpoint with other contents ({reason(error)})"
+            continue
+        finished = len(checkpoint["callbacks"]["History"]["records"])
+        if finished > epochs:
+            raise InvalidArgumentError(
+                "epochs",
+                received=f"{epochs}, but `{path}` holds a training of {finished} epochs",
+                expected=f"at least {finished}",
+                remedy="Ask for more epochs, or choose another folder.",
+            )
+        for damaged, fault in reasons.items():
             if mend:
                 os.replace(folder / damaged, folder / DAMAGED)
             notify(
-                f"`{folder / damaged}`: received {reason}; going on from `{name}`, after epoch "
-                f"{len(checkpoint['callbacks']['History']['records'])}. The file is kept as `{DAMAGED}`."
+                f"`{folder / damaged}`: received {fault}; training resumes from `{name}`, after epoch "
+                f"{finished}. The file is kept as `{DAMAGED}`."
             )
         if mend:
             _mend_best(folder, checkpoint["callbacks"][EpochCheckpoint.__name__]["best"], notify)
@@ -94,25 +117,31 @@ def checkpoint_to_resume(
         return None
     raise data_error(
         folder,
-        received="; ".join(f"as `{name}` {reason}" for name, reason in reasons.items()),
+        received="; ".join(f"as `{name}` {fault}" for name, fault in reasons.items()),
         expected="at least one whole checkpoint of an earlier run of these settings",
         remedy="Remove the run's folder to start anew.",
     )
 
 
 def _check_fits(checkpoint: Mapping[str, Any], module: lightning.LightningModule) -> None:
-    """Raises where a whole checkpoint is not one of this training."""
-    missing = [name for name in _PARTS if name not in checkpoint]
-    if missing:
-        raise UnusableCheckpointError(f"a file without `{missing[0]}`")
+    """Raise where a whole checkpoint is not one of this training."""
+    for name, kind in _PARTS.items():
+        if not isinstance(checkpoint.get(name), kind):
+            raise UnusableCheckpointError(f"a file without `{name}`")
+    if not (checkpoint["loops"] and checkpoint["optimizer_states"] and checkpoint["lr_schedulers"]):
+        raise UnusableCheckpointError("a checkpoint without the state of the optimizer or of the loops")
     for callback, part in (("History", "records"), (EpochCheckpoint.__name__, "best")):
         if not checkpoint["callbacks"].get(callback, {}).get(part):
             raise UnusableCheckpointError("a checkpoint of another kind of training")
+    best = checkpoint["callbacks"][EpochCheckpoint.__name__]["best"]
+    if not {"epoch", "valid_loss", "state_dict"} <= best.keys():
+        raise UnusableCheckpointError("a checkpoint without the weights of the best epoch")
     own = {name: value.shape for name, value in module.state_dict().items()}
-    found = {name: getattr(value, "shape", None) for name, value in checkpoint["state_dict"].items()}
-    different = [name for name in {**own, **found} if own.get(name) != found.get(name)]
-    if different:
-        raise UnusableCheckpointError(f"a checkpoint of another network (its `{different[0]}` differs)")
+    for weights in (checkpoint["state_dict"], best["state_dict"]):
+        found = {name: getattr(value, "shape", None) for name, value in weights.items()}
+        different = [name for name in {**own, **found} if own.get(name) != found.get(name)]
+        if different:
+            raise UnusableCheckpointError(f"a checkpoint of another network (its `{different[0]}` differs)")
 
 
 def _mend_best(folder: Path, best: Mapping[str, Any], notify: Callable[[str], None]) -> None:

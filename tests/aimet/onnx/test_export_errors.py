@@ -13,7 +13,8 @@ from torch import nn
 
 from eq_aimet import export_onnx, tie_encodings, verify_onnx
 from eq_aimet.aimet.onnx import export as onnx_export
-from eq_aimet.deploy.onnx import session
+from eq_aimet.deploy.onnx import marked_files
+from eq_aimet.deploy.runtimes import onnxruntime as runtime
 from eq_aimet.errors import DataError, InvalidArgumentError
 
 IMAGE = torch.rand(1, 3, SIZE, SIZE)
@@ -109,10 +110,11 @@ def test_storage_opset_and_input(exported, tmp_path):
         InvalidArgumentError, match='`storage`: received \'small\'; expected "orbits" or "plain"'
     ):
         export_onnx(sim, IMAGE, path, storage="small")
-    with pytest.raises(InvalidArgumentError, match="`opset_version`: received 11; expected 13 or more"):
+    with pytest.raises(InvalidArgumentError, match="`opset_version`: received 11; expected a whole number"):
         export_onnx(sim, IMAGE, path, opset_version=11)
     with pytest.raises(
-        InvalidArgumentError, match=r"`dummy_input`: received \(1, 1, 5, 5\), on which the model"
+        InvalidArgumentError,
+        match=r"`dummy_input`: received \(1, 1, 5, 5\) of .*, on which the model",
     ):
         export_onnx(sim, torch.rand(1, 1, 5, 5), path)
 
@@ -147,8 +149,8 @@ def test_files_that_are_not_ours(exported, images, tmp_path):
     onnx.save(other_file(), tmp_path / "other.onnx")
 
     for name, text in {
-        "text.onnx": "which is no ONNX file",
-        "empty.onnx": "no ONNX file|did not write",
+        "text.onnx": "which is not an ONNX file",
+        "empty.onnx": "did not write",
         "other.onnx": "an ONNX file that `export_onnx` did not write",
         "none.onnx": "which does not exist",
         ".": "a folder",
@@ -160,12 +162,12 @@ def test_files_that_are_not_ours(exported, images, tmp_path):
 def test_old_opsets_and_runtimes(exported, images, tmp_path, monkeypatch):
     sim, path, _ = exported
     model = other_file(opset=11)
-    session.stamp(model, storage="plain")
+    marked_files.mark(model, storage="plain")
     onnx.save(model, tmp_path / "old.onnx")
 
-    with pytest.raises(InvalidArgumentError, match="of opset 11; expected opset 13 or newer"):
+    with pytest.raises(InvalidArgumentError, match="of opset 11, which is older than 13"):
         verify_onnx(tmp_path / "old.onnx", sim, images)
-    monkeypatch.setattr(session.onnxruntime, "__version__", "1.9.0")
+    monkeypatch.setattr(runtime.onnxruntime, "__version__", "1.9.0")
     with pytest.raises(InvalidArgumentError, match=r"for onnxruntime 1\.9\.0; expected onnxruntime 1\.17"):
         verify_onnx(path, sim, images)
 
@@ -173,10 +175,10 @@ def test_old_opsets_and_runtimes(exported, images, tmp_path, monkeypatch):
 def test_images_and_sims_that_do_not_fit(exported, images):
     sim, path, _ = exported
 
-    with pytest.raises(InvalidArgumentError, match=r"shape \(4, 3, 9, 9\); expected square images"):
+    with pytest.raises(InvalidArgumentError, match=r"shape \(4, 3, 9, 9\) .*; expected finite, square"):
         verify_onnx(path, sim, images[..., :9, :9])
     with pytest.raises(InvalidArgumentError, match=r"square images of shape \(images, 3, 17, 17\)"):
         verify_onnx(path, sim, images[:0])
     other = simulate(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
-    with pytest.raises(InvalidArgumentError, match="`sim`: received a simulation with outputs of shape"):
+    with pytest.raises(InvalidArgumentError, match="`sim`: received a simulation with other weights"):
         verify_onnx(path, other, images, reference_images=0)

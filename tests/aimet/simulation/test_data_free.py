@@ -241,8 +241,8 @@ def test_failure_on_the_way_leaves_the_simulation_as_it_was():
         ({"input_range": (1.0, 0.0)}, "input_range", r"received \(1.0, 0.0\)"),
         ({"input_range": (0.0, float("nan"))}, "input_range", "two finite numbers"),
         ({"input_range": 1.0}, "input_range", "received 1.0"),
-        ({"dummy_input": torch.ones(1, 4, 17, 17)}, "dummy_input", r"a tensor \(1, 4, 17, 17\)"),
-        ({"dummy_input": None}, "dummy_input", "an input of the model"),
+        ({"dummy_input": torch.ones(1, 4, 17, 17)}, "dummy_input", r"\(1, 4, 17, 17\) of torch.float32"),
+        ({"dummy_input": None}, "dummy_input", "received NoneType without a tensor"),
     ],
 )
 def test_wrong_arguments_change_nothing(arguments, argument, words):

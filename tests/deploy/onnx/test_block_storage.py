@@ -6,7 +6,7 @@ from test_integer_arithmetic import INT8, integers, noise, quantized, run
 
 from eq_aimet.deploy.onnx.block_storage import store_blocks
 from eq_aimet.deploy.onnx.graph import Graph
-from eq_aimet.deploy.onnx.session import operators_run
+from eq_aimet.deploy.runtimes.onnxruntime import operators_run
 
 
 def wide_layer():

@@ -8,8 +8,9 @@ from deployed_networks import SIZE, Residual, convolution, d4_network
 from onnx import TensorProto, helper, numpy_helper
 
 from eq_aimet.deploy.onnx.graph import Graph
-from eq_aimet.deploy.onnx.orbit_storage import LayerOrbits, compact_cells, store_orbits
-from eq_aimet.deploy.onnx.session import open_session
+from eq_aimet.deploy.onnx.layer_orbits import LayerOrbits
+from eq_aimet.deploy.onnx.orbit_storage import compact_cells, store_orbits
+from eq_aimet.deploy.runtimes.onnxruntime import open_session
 from eq_aimet.symmetry import weight_orbits
 
 

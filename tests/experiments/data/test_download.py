@@ -283,8 +283,7 @@ def test_the_progress_bar_starts_where_the_download_goes_on(fetch, server, tmp_p
     (tmp_path / "pcam" / f"{FILE.name}.partial").write_bytes(CONTENT[:1_500_000])
     fetch(progress=True)
     shown = capsys.readouterr().err
-    assert "images.h5.gz: 100%" in shown
-    assert "3.00M/3.00M" in shown
+    assert "images.h5.gz: 3,000,000 of 3,000,000 B (100 %)" in shown
     assert "checking images.h5.gz" in shown
 
 

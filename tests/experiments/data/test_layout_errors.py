@@ -130,16 +130,16 @@ def test_empty_split(folder, images, labels, write_hdf5):
         ),
         (
             {"crop": 96},
-            "`crop`: received 96; expected an odd number. Take 95: on an even grid a stride-2 3x3",
+            "`crop`: received 96; expected an odd number from 33 to 95. Take 95: a 3x3 convolution",
         ),
         (
             {"crop": 64},
-            "`crop`: received 64; expected an odd number. Take 63: on an even grid a stride-2 3x3",
+            "`crop`: received 64; expected an odd number from 33 to 95. Take 63: a 3x3 convolution",
         ),
-        ({"crop": 97}, "`crop`: received 97; expected an odd number within 33..95."),
-        ({"crop": 31}, "`crop`: received 31; expected an odd number within 33..95."),
-        ({"crop": 32}, "`crop`: received 32; expected an odd number within 33..95."),
-        ({"limit": 0}, "`limit`: received 0; expected a positive number of samples, or None."),
+        ({"crop": 97}, "`crop`: received 97; expected an odd number from 33 to 95."),
+        ({"crop": 31}, "`crop`: received 31; expected an odd number from 33 to 95."),
+        ({"crop": 32}, "`crop`: received 32; expected an odd number from 33 to 95."),
+        ({"limit": 0}, "`limit`: received 0; expected an integer of at least 1."),
     ],
 )
 def test_impossible_arguments(folder, arguments, text):

@@ -134,7 +134,7 @@ def test_a_damaged_image_is_named(folder, images, write_hdf5: Callable[..., Path
         file.write(bytes(64))
     with PCamDataset(folder, "train") as dataset:
         dataset[2]
-        with pytest.raises(DataError, match=r"split_train_x\.h5`: received a damaged image at index 3"):
+        with pytest.raises(DataError, match=r"train_x\.h5`: received damaged data in `/x` from index 3 on"):
             dataset[3]
 
 

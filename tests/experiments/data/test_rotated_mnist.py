@@ -1,5 +1,8 @@
 """Rotated MNIST from a numpy archive, and what it refuses."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -68,8 +71,8 @@ def test_splits_share_no_image_and_keep_their_labels(archive):
     ("arguments", "text"),
     [
         (("all", {}), "`split`: received 'all'; expected one of 'train', 'valid', 'test'"),
-        (("train", {"size": 28}), "`size`: received 28; expected an odd number of at least 29"),
-        (("train", {"limit": 0}), "`limit`: received 0; expected a positive number"),
+        (("train", {"size": 28}), "`size`: received 28; expected an integer from 29 to 1023"),
+        (("train", {"limit": 0}), "`limit`: received 0; expected an integer of at least 1"),
     ],
 )
 def test_wrong_arguments(archive, arguments, text):
@@ -87,17 +90,36 @@ def test_files_that_are_none(tmp_path):
 
     assert "received no such file" in message(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("no archive")
-    assert "a file that is none, or lacks one of them" in message(tmp_path / "text.npz")
+    assert "or a damaged one (BadZipFile: File is not a zip file)" in message(tmp_path / "text.npz")
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
-    assert "lacks one of them (KeyError)" in message(tmp_path / "other.npz")
+    assert "an archive without the array `x_train`" in message(tmp_path / "other.npz")
     np.savez(tmp_path / "objects.npz", x_train=np.array([{}]), y_train=np.array([0]))
-    assert "lacks one of them (ValueError)" in message(tmp_path / "objects.npz")  # pickles are not loaded
+    assert "received `x_train` of object (1,)" in message(tmp_path / "objects.npz")  # pickles are not loaded
     few = write(tmp_path / "few.npz", train=100)
-    assert "at least 10001 of them" in message(few)
+    assert "at least 10,001 of them" in message(few)
     floats = write(tmp_path / "floats.npz", x_train=np.zeros((12_000, 28, 28), np.float32))
     assert "received `x_train` of float32 (12000, 28, 28)" in message(floats)
     eleven = write(tmp_path / "eleven.npz", y_train=np.full(12_000, 11))
-    assert "digits of shape (n,)" in message(eleven)
+    assert "received labels from 11 to 11 in `y_train`" in message(eleven)
     whole = write(tmp_path / "whole.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    assert "a file that is none, or lacks one of them" in message(tmp_path / "cut.npz")
+    assert "no .npz archive, or a damaged one" in message(tmp_path / "cut.npz")
+    assert "received something else than a file" in message(tmp_path)
+
+
+def test_a_forged_header_allocates_nothing(tmp_path):
+    digits = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (10**9, 28, 28)}
+    np.lib.format.write_array_header_1_0(digits, header)
+    with zipfile.ZipFile(tmp_path / "forged.npz", "w") as archive:
+        archive.writestr("x_train.npy", digits.getvalue() + bytes(100))
+    with pytest.raises(DataError, match=r"`x_train` of uint8 \(1000000000, 28, 28\) in 100 bytes"):
+        RotatedMnist(tmp_path / "forged.npz", "train")
+
+
+def test_a_flipped_bit_is_noticed(archive, tmp_path):
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 4] ^= 1
+    (tmp_path / "flipped.npz").write_bytes(content)
+    with pytest.raises(DataError, match="damaged one"):
+        RotatedMnist(tmp_path / "flipped.npz", "train")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -202,9 +201,9 @@ def test_a_failing_renaming_leaves_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"train": 0}, "`train`: received 0; expected at least 1 sample."),
-        ({"test": -1}, "`test`: received -1; expected at least 1 sample."),
-        ({"seed": -1}, "`seed`: received -1; expected 0 or a positive integer."),
+        ({"train": 0}, "`train`: received 0; expected an integer from 1 to 100000000."),
+        ({"test": -1}, "`test`: received -1; expected an integer from 1 to 100000000."),
+        ({"seed": -1}, "`seed`: received -1; expected an integer of at least 0."),
     ],
 )
 def test_impossible_arguments(tmp_path, arguments, text):
@@ -219,12 +218,8 @@ def test_a_folder_that_is_a_file(tmp_path):
         write(tmp_path / "taken")
 
 
-def test_the_bar_is_shown_if_wanted_and_possible(tmp_path, monkeypatch, capsys):
+def test_the_progress_is_shown_if_wanted(tmp_path, capsys):
     write(tmp_path / "1", progress=True)
-    assert "drawing patches: 100%" in capsys.readouterr().err
+    assert "drawing patches" in capsys.readouterr().err
     write(tmp_path / "2")
     assert capsys.readouterr().err == ""
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    write(tmp_path / "3", progress=True)
-    assert capsys.readouterr().err == ""
-    assert names(tmp_path / "3") == NAMES

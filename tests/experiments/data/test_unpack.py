@@ -162,13 +162,30 @@ def test_without_platformdirs_the_folder_must_be_given(source, cache, monkeypatc
     assert unpack_file(source, cache, progress=False).parent == cache
 
 
-def test_the_bar_is_shown_if_wanted_and_possible(source, tmp_path, monkeypatch, capsys):
+def test_the_progress_is_shown_if_wanted(source, tmp_path, capsys):
     unpack_file(source, tmp_path / "1", progress=True)
-    shown = capsys.readouterr().err
-    assert f"unpacking {source.name}" in shown
-    assert "100%" in shown
+    size = source.stat().st_size
+    assert f"unpacking {source.name}: {size:,} of {size:,} B (100 %)\n" in capsys.readouterr().err
     unpack_file(source, tmp_path / "2", progress=False)
     assert capsys.readouterr().err == ""
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    assert unpack_file(source, tmp_path / "3", progress=True).is_file()
-    assert capsys.readouterr().err == ""
+
+
+def test_a_copy_that_is_refused_is_not_kept(packed_folder, source, cache):
+    source.write_bytes(gzip.compress(b"no HDF5 file"))
+    with pytest.raises(
+        DataError, match="received a file that starts with b'no HDF5 '; expected an HDF5"
+    ) as caught:
+        PCamDataset(packed_folder, "train", cache_dir=cache, progress=False)
+    assert str(caught.value).startswith(f"`{source}`")
+    assert not list(cache.iterdir())
+
+
+def test_a_file_that_expands_beyond_measure_is_given_up(folder, packed_folder, source, cache, monkeypatch):
+    monkeypatch.setattr(unpack, "_UNSUSPICIOUS", 1 << 20)
+    content = (folder / file_name("train", "x")).read_bytes() + bytes(100 << 20)
+    source.write_bytes(gzip.compress(content))
+    with pytest.raises(
+        DataError, match=r"that expands to more than [\d,]+ bytes; expected at most 100 bytes"
+    ):
+        PCamDataset(packed_folder, "train", cache_dir=cache, progress=False)
+    assert not list(cache.iterdir())

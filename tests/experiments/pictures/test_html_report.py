@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 import pytest
 
 from eq_aimet.errors import DataError, InvalidArgumentError
+from eq_aimet.experiments import Table
 from eq_aimet.experiments.pictures import (
     Picture,
     Section,
-    Table,
     build_html_report,
     library_versions,
     plot_training,
@@ -148,11 +148,6 @@ def test_writing_replaces_the_page_whole(tmp_path):
         write_html_report(tmp_path / "missing" / "report.html", "Third", [Section("x")])
 
 
-def test_a_table_out_of_markdown_has_its_cells():
-    table = Table.from_markdown("| a | b |\n| --- | ---: |\n| 1 | 2 |\n| 3 | |\n", caption="c", notes=["n"])
-    assert table == Table(("a", "b"), (("1", "2"), ("3", "")), "c", ("n",))
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -160,8 +155,6 @@ def test_a_table_out_of_markdown_has_its_cells():
         (lambda: build_html_report("x", []), "`sections`: received none"),
         (lambda: Picture(b"GIF89a", "x"), "`png`: received bytes of other content"),
         (lambda: Picture("text", "x"), "`png`: received str"),
-        (lambda: Table(("a", "b"), (("1",),)), "`rows`: received a row of 1 cells; expected 2"),
-        (lambda: Table.from_markdown("no table"), "`text`: received 'no table'"),
     ],
 )
 def test_what_can_not_be_written_is_refused(make, message):

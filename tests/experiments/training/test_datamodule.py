@@ -71,9 +71,9 @@ def test_validation_and_test_images_are_as_they_are(folder):
 
 
 def test_impossible_arguments(folder, tmp_path):
-    with pytest.raises(InvalidArgumentError, match="`--workers`: received -1"):
+    with pytest.raises(InvalidArgumentError, match="`workers`: received -1"):
         PatchDataModule(folder, batch_size=4, workers=-1)
-    with pytest.raises(InvalidArgumentError, match="`--batch-size`: received 0"):
+    with pytest.raises(InvalidArgumentError, match="`batch_size`: received 0"):
         PatchDataModule(folder, batch_size=0)
     with pytest.raises(DataError, match="no such folder"):
         PatchDataModule(tmp_path / "missing", batch_size=4)

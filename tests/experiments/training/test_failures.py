@@ -9,8 +9,8 @@ from tiny_training import EPOCHS, TinyData, assert_equal, classifier, train
 from torch.utils.data import DataLoader
 
 from eq_aimet.errors import DataError, InvalidArgumentError
-from eq_aimet.experiments.training import train_classifier
-from eq_aimet.experiments.training.datamodule import AugmentedDataset, EpochSampler
+from eq_aimet.experiments.training import ImageClassifier, train_classifier
+from eq_aimet.experiments.training.sampling import AugmentedDataset, EpochSampler
 
 
 class FailingDataset(AugmentedDataset):
@@ -61,8 +61,8 @@ def test_a_dead_worker(tmp_path, sample):
     with pytest.raises(
         InvalidArgumentError,
         # Whether torch hears of the death itself or of the lost connection first is a matter of chance.
-        match=r"`--workers`: received 1, of which one died \(.*\); expected workers that live as long as the "
-        r"training\. .*--workers 0\. .*--resume",
+        match=r"`workers`: received 1, of which one died \(.*\); expected workers that live as long as the "
+        r"training\. .*`workers=0`\. .*the training resumes there when it is run again",
     ):
         train(tmp_path / "run", data=DataOfWorkers(be_killed, sample))
     seen = []
@@ -94,21 +94,21 @@ def test_too_little_memory(tmp_path, error):
     hook = failing.model.register_forward_hook(lambda *arguments: (_ for _ in ()).throw(error))
     with pytest.raises(
         InvalidArgumentError,
-        match=r"`--batch-size`: received 8, for which the memory is too small; .*Try --batch-size 4\.",
+        match=r"`batch_size`: received 8, for which the memory is too small; .*Try `batch_size=4`\.",
     ):
         train_classifier(failing, TinyData(), tmp_path, epochs=1, progress=False)
     hook.remove()
     data = TinyData()
     data.batch_size = 1
     failing.model.register_forward_hook(lambda *arguments: (_ for _ in ()).throw(error))
-    with pytest.raises(InvalidArgumentError, match=r"Try smaller images \(--crop\)"):
+    with pytest.raises(InvalidArgumentError, match=r"Try smaller images \(`crop`\)"):
         train_classifier(failing, data, tmp_path, epochs=1, progress=False)
 
 
 def test_memory_that_torch_really_lacks(tmp_path):
     failing = classifier()
     failing.model.register_forward_hook(lambda *arguments: torch.empty(1 << 60))
-    with pytest.raises(InvalidArgumentError, match="`--batch-size`: received 8"):
+    with pytest.raises(InvalidArgumentError, match="`batch_size`: received 8"):
         train_classifier(failing, TinyData(), tmp_path, epochs=1, progress=False)
 
 
@@ -132,8 +132,8 @@ def test_a_training_loss_that_is_not_finite(tmp_path, value, shown):
     failing.model.register_forward_hook(spoil)
     with pytest.raises(
         InvalidArgumentError,
-        match=r"`--learning-rate`: received 0\.02, with which the training loss of epoch 2 became "
-        r"(nan|inf); expected one with which the loss stays finite\. Try --learning-rate 0\.002\.",
+        match=r"`learning_rate`: received 0\.02, with which the training loss of epoch 2 became "
+        r"(nan|inf); expected one with which the loss stays finite\. Try `learning_rate=0.002`\.",
     ):
         train_classifier(failing, TinyData(), tmp_path, epochs=EPOCHS, progress=False)
     assert steps == [0] * 4 + [1] * 2
@@ -154,11 +154,42 @@ def test_a_validation_loss_that_is_not_finite(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"devices": 0}, "`--devices`: received 0; expected an integer of at least 1"),
-        ({"nodes": -1}, "`--nodes`: received -1; expected an integer of at least 1"),
-        ({"devices": 99, "device": "cuda"}, "`--devices`: received 99; expected at most "),
+        ({"devices": 0}, "`devices`: received 0; expected an integer of at least 1"),
+        ({"nodes": -1}, "`nodes`: received -1; expected an integer of at least 1"),
+        ({"device": "tpu"}, "`device`: received 'tpu'; expected one of 'cpu', 'cuda'"),
+        ({"precision": "16"}, "`precision`: received '16' for a CPU; expected '16' on a CUDA device only"),
+        ({"precision": 16}, "`precision`: received 16; expected one of '32', 'bf16', '16'"),
+        ({"epochs": 0}, "`epochs`: received 0; expected an integer of at least 1"),
+        ({"epochs": 2.5}, "`epochs`: received 2.5; expected an integer of at least 1"),
+        ({"compile": None}, "`compile`: received None; expected True or False"),
+        ({"data": [1]}, "`data`: received a list; expected a LightningDataModule"),
     ],
 )
-def test_impossible_numbers_of_devices(tmp_path, options, message):
+def test_impossible_arguments_write_nothing(tmp_path, options, message):
     with pytest.raises(InvalidArgumentError, match=message):
         train(tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(tmp_path):
+    with pytest.raises(
+        InvalidArgumentError, match="`device`: received 'cuda', but torch finds no CUDA device"
+    ):
+        train(tmp_path, device="cuda")
+
+
+@pytest.mark.parametrize("rate", [0, -1.0, float("nan"), float("inf"), "0.1", None])
+def test_impossible_learning_rates(rate):
+    with pytest.raises(InvalidArgumentError, match=r"`learning_rate`: .*; expected a number above 0"):
+        ImageClassifier(torch.nn.Linear(2, 2), learning_rate=rate)
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_images_that_are_not_finite_are_blamed_themselves(tmp_path, split):
+    data = TinyData()
+    getattr(data, split).tensors[0][3, 0, 0, 0] = float("nan")
+    with pytest.raises(
+        InvalidArgumentError, match="`data`: received images with NaN or infinite values in epoch 1"
+    ):
+        train(tmp_path, data=data)

@@ -210,6 +210,6 @@ def test_a_failing_compiler_is_said(tmp_path, monkeypatch):
     compile_with(monkeypatch, backend)
     with pytest.raises(
         InvalidArgumentError,
-        match=r"`--compile`: received a model that torch.compile fails on \(there is no C\+\+ compiler\); ",
+        match=r"`compile`: received a model that torch.compile fails on \(there is no C\+\+ compiler\); ",
     ):
         train(tmp_path, epochs=1, compile=True)

@@ -1,16 +1,18 @@
 """Damaged checkpoints: the last whole one is used, and said."""
 
 import logging
+import os
 import re
 import shutil
+import zipfile
 
 import pytest
 import torch
 from tiny_training import EPOCHS, TinyData, assert_equal, classifier, train
 
-from eq_aimet.errors import DataError
+from eq_aimet.errors import DataError, InvalidArgumentError
 from eq_aimet.experiments.training import best_weights
-from eq_aimet.experiments.training.checkpoints import load_checkpoint, read_checkpoint
+from eq_aimet.experiments.training.checkpoints import load_checkpoint, read_checkpoint, write_checkpoint
 
 
 def truncate(path):
@@ -91,7 +93,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used_and_said(runs, stopped, dam
     assert_goes_on(runs, stopped, 3, on_notice=notices.append)
     (notice,) = notices
     assert re.search(
-        r"last\.ckpt`: received a .*; going on from `previous\.ckpt`, after epoch 2\. "
+        r"last\.ckpt`: received a .*; training resumes from `previous\.ckpt`, after epoch 2\. "
         r"The file is kept as `damaged\.ckpt`\.$",
         notice,
     )
@@ -102,7 +104,7 @@ def test_a_damaged_checkpoint_is_logged_where_nobody_asks(runs, stopped, caplog)
     empty(stopped / "last.ckpt")
     with caplog.at_level(logging.WARNING, logger="eq_aimet"):
         train(stopped, data=runs[1])
-    assert ["going on from `previous.ckpt`" in message for message in caplog.messages] == [True]
+    assert ["training resumes from `previous.ckpt`" in message for message in caplog.messages] == [True]
 
 
 def test_a_missing_last_checkpoint_costs_an_epoch(runs, stopped):
@@ -177,3 +179,94 @@ def test_a_folder_that_can_not_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="received a folder that can't be made or written to"):
         train(tmp_path / "file" / "run")
+
+
+def edit(path, change):
+    """Changes a checkpoint by torch itself, as somebody may by hand."""
+    checkpoint = torch.load(path, weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, path)
+
+
+def forge(path, change):
+    """Changes a checkpoint and gives it the checksum of what it holds."""
+    checkpoint = load_checkpoint(path)
+    change(checkpoint)
+    write_checkpoint(checkpoint, path)
+
+
+CHANGES = {
+    "no loops": lambda checkpoint: checkpoint.update(loops=None),
+    "an epoch in words": lambda checkpoint: checkpoint.update(epoch="three"),
+    "no optimizer": lambda checkpoint: checkpoint.update(optimizer_states=[]),
+    "another optimizer": lambda checkpoint: checkpoint["optimizer_states"][0].clear(),
+    "no schedule": lambda checkpoint: checkpoint.update(lr_schedulers=[{}]),
+    "no callbacks": lambda checkpoint: checkpoint.update(callbacks=None),
+    "no records": lambda checkpoint: checkpoint["callbacks"].update(History={"records": [{}]}),
+    "no best epoch": lambda checkpoint: checkpoint["callbacks"].update(
+        EpochCheckpoint={"best": {"epoch": 1}}
+    ),
+    "other weights": lambda checkpoint: checkpoint["state_dict"].update(more=torch.zeros(3)),
+    "weights in words": lambda checkpoint: checkpoint["state_dict"].update({"model.5.weight": "many"}),
+}
+
+
+@pytest.mark.parametrize("how", [edit, forge])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_checkpoints_that_somebody_changed_are_one_clear_error(runs, stopped, change, how):
+    (stopped / "previous.ckpt").unlink()
+    how(stopped / "last.ckpt", change)
+    before = {path.name: path.read_bytes() for path in stopped.iterdir()}
+    with pytest.raises(DataError, match=r"received .*a .*expected .*Remove the run's folder to start anew"):
+        train(stopped, data=runs[1])
+    assert {path.name: path.read_bytes() for path in stopped.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_pipe_does_not_hang(runs, stopped, name):
+    (stopped / name).unlink()
+    os.mkfifo(stopped / name)
+    notices = []
+    assert_goes_on(runs, stopped, 3 if name == "last.ckpt" else 4, on_notice=notices.append)
+    assert "received something else than a file" in notices[0]
+
+
+def test_fewer_epochs_than_there_are(stopped):
+    with pytest.raises(
+        InvalidArgumentError, match=r"`epochs`: received 2, but .*last\.ckpt` holds .* of 3 epochs"
+    ):
+        train(stopped, epochs=2)
+
+
+def save_a_tensor_without_its_values(path):
+    torch.save({"state_dict": {"weight": torch.zeros(1).expand(10**12)}}, path)
+
+
+def save_lists_of_lists(path):
+    entry = [0]
+    for _ in range(40):
+        entry = [entry, entry]
+    torch.save({"state_dict": {}, "more": entry}, path)
+
+
+def save_compressed(path):
+    torch.save({"state_dict": {}}, path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {part: archive.read(part) for part in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for part, content in parts.items():
+            archive.writestr(part, content)
+
+
+@pytest.mark.parametrize(
+    ("save", "received"),
+    [
+        (save_a_tensor_without_its_values, "a tensor that claims more values than it stores"),
+        (save_lists_of_lists, "more than 1,000,000 entries"),
+        (save_compressed, "an archive with compressed parts"),
+    ],
+)
+def test_checkpoints_that_would_fill_the_memory(tmp_path, save, received):
+    save(tmp_path / "best.ckpt")
+    with pytest.raises(DataError, match=f"received {received}"):
+        best_weights(tmp_path)

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from eq_aimet.experiments.training import ImageClassifier, train_classifier
-from eq_aimet.experiments.training.datamodule import AugmentedDataset, EpochSampler
+from eq_aimet.experiments.training.sampling import AugmentedDataset, EpochSampler
 
 EPOCHS = 4
 

@@ -1,0 +1,47 @@
+"""A model with the inputs and outputs of an ONNX file: tensors by position instead of nested containers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from eq_aimet.symmetry.calling import call_model, map_tensors, named_tensors, tensors_in
+
+__all__ = ["flatten_call", "value_names"]
+
+
+def value_names(kind: str, places: Sequence[str]) -> list[str]:
+    """Return the names in the file of the tensors at these places of the model's inputs or outputs.
+
+    Example:
+        >>> value_names("input", ["input"]), value_names("output", ["0", "boxes.1"])
+        (['input'], ['output_0', 'output_boxes.1'])
+    """
+    return [kind] if len(places) == 1 else [f"{kind}_{place}" for place in places]
+
+
+def flatten_call(model: torch.nn.Module, inputs: Any) -> tuple[list[str], list[str]]:
+    """Have a model take the tensors in `inputs` one by one and return a tuple of tensors, in place.
+
+    The names of its layers stay as they are.
+
+    Args:
+        model: A model that nothing else uses.
+        inputs: The inputs that the model takes now.
+
+    Returns:
+        The places of the tensors in the inputs, and the places of the tensors in the outputs.
+    """
+    forward = model.forward
+    with torch.no_grad():
+        outputs = list(named_tensors(call_model(model, inputs)))
+
+    def flat(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        remaining = iter(tensors)
+        rebuilt = map_tensors(lambda _: next(remaining), inputs)
+        return tuple(tensors_in(call_model(forward, rebuilt)))
+
+    model.forward = flat
+    return list(named_tensors(inputs, "input")), outputs

@@ -1,0 +1,117 @@
+"""Outputs that layers may have by their statistics, handed to the quantizers in place of the real outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from aimet_torch.nn import BaseQuantizationMixin
+
+from eq_aimet.aimet.output_statistics import OutputStatistics
+from eq_aimet.aimet.simulation.sampling import farthest_output, linear_bound, normal_output
+from eq_aimet.symmetry.layers import is_layer
+
+__all__ = ["PASSES", "MadeUpOutputs"]
+
+# The forward passes. The highest and the lowest values give the ends of what sums, pooling and activations
+# make of them; then once more, with what layers without statistics make of such inputs at most; and random
+# values, for modules that are not monotonous and for AIMET's schemes that look at more than the ends.
+PASSES = ("highest", "lowest", "highest bound", "lowest bound", "random", "random")
+
+
+class MadeUpOutputs:
+    """While entered, gives layers of a simulation made-up outputs, right before their output quantizers.
+
+    Attributes:
+        number: The number of the forward pass.
+        kind: What it gives the layers.
+        bounded: The convolutions and linear layers without statistics.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, statistics: dict[torch.nn.Module, OutputStatistics], limit: float
+    ) -> None:
+        self.number, self.kind = 0, PASSES[0]
+        self.statistics = statistics
+        self.limit = limit
+        self.bounded = tuple(
+            module
+            for module in model.modules()
+            if isinstance(module, BaseQuantizationMixin) and is_layer(module) and module not in statistics
+        )
+        self._order = {module: number for number, module in enumerate(statistics)}
+        self._seen: dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._undos = ExitStack()
+
+    def __enter__(self) -> MadeUpOutputs:
+        for module in (*self.statistics, *self.bounded):
+            quantizers: Any = module.output_quantizers
+            make = self._by_statistics if module in self.statistics else self._by_bounds
+            former = quantizers[0]
+            quantizers[0] = _Substitute(former, make(module))
+            self._undos.callback(quantizers.__setitem__, 0, former)
+        for module in self.bounded:
+            self._undos.callback(module.register_forward_pre_hook(self._look_at).remove)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undos.close()
+
+    @property
+    def _sign(self) -> int:
+        """1 where the highest values are due, -1 where the lowest are, 0 where random ones are."""
+        return {"highest": 1, "lowest": -1}.get(self.kind.split()[0], 0)
+
+    def _by_statistics(self, module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        statistics, axis = self.statistics[module], _channel_axis(module)
+
+        def output_of(output: torch.Tensor) -> torch.Tensor:
+            if self._sign:
+                return farthest_output(statistics, output, self._sign * self.limit, axis=axis)
+            seed = self.number + len(PASSES) * self._order[module]
+            return normal_output(statistics, output, self.limit, axis=axis, seed=seed)
+
+        return output_of
+
+    def _by_bounds(self, module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        def output_of(output: torch.Tensor) -> torch.Tensor:
+            if "bound" not in self.kind:
+                return output
+            farthest, nearest = self._seen[module][:: -self._sign]
+            return linear_bound(module.get_original_module(), farthest, nearest)  # type: ignore[operator]
+
+        return output_of
+
+    def _look_at(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        """Note the lowest and highest value of each input channel."""
+        if "bound" in self.kind:  # made of bounds in part, which would add up from layer to layer
+            return
+        tensor, axis = inputs[0].detach().as_subclass(torch.Tensor), _channel_axis(module)
+        others = [place for place in range(tensor.dim()) if place != axis % tensor.dim()]
+        low, high = tensor.amin(others, keepdim=True), tensor.amax(others, keepdim=True)
+        if module in self._seen:
+            low, high = torch.minimum(low, self._seen[module][0]), torch.maximum(high, self._seen[module][1])
+        # [images, channels, …] again, so that the layer takes them
+        self._seen[module] = low.expand_as(tensor), high.expand_as(tensor)
+
+
+class _Substitute(torch.nn.Module):
+    """In the place of an output quantizer: hands it something else than what the layer computed."""
+
+    def __init__(
+        self, quantizer: torch.nn.Module | None, output_of: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        super().__init__()
+        self.quantizer = quantizer
+        self.output_of = output_of
+
+    def forward(self, output: torch.Tensor) -> torch.Tensor:
+        """Return the substitute, quantized if there is a quantizer."""
+        substitute = self.output_of(output)
+        return substitute if self.quantizer is None else self.quantizer(substitute)
+
+
+def _channel_axis(module: torch.nn.Module) -> int:
+    return -1 if isinstance(module, torch.nn.Linear) else 1

@@ -1,0 +1,1 @@
+"""The runtimes that `verify_onnx` can run a file in, one module each."""
