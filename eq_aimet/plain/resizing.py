@@ -64,8 +64,7 @@ class BilinearUpsampling(torch.nn.Module):
         """Return the upsampled image, (batch, channels, larger height, larger width)."""
         y: torch.Tensor = self.shuffle(self.convolution(self.pad(x)))
         if self.align_corners:
-            height, width = ((x.shape[axis] - 1) * self.factor + 1 for axis in (2, 3))
-            y = y[:, :, :height, :width]
+            y = y[:, :, : 1 - self.factor, : 1 - self.factor]  # behind the last pixel of the input
         size = self.output_size
         if size is not None and not torch._C._get_tracing_state() and y.shape[2:] != size:
             raise InvalidArgumentError(

@@ -64,6 +64,7 @@ class _Rewriter:
     ) -> None:
         self.traced, self.attributes, self.modules = traced, attributes, modules
         self.examples = traced.examples
+        self.vectors: dict[str, torch.nn.Parameter] = {}
 
     def convert(self, node: fx.Node) -> None:
         """Replace an operation by its module, where it has one."""
@@ -108,9 +109,18 @@ class _Rewriter:
 
     def _operand(self, node: fx.Node) -> Any:
         if is_constant_node(node, self.attributes):
-            return self.attributes[str(node.target)]
+            return self._constant(str(node.target))
         value = self.examples[node]
         return Activation(value) if isinstance(value, torch.Tensor) else value
+
+    def _constant(self, name: str) -> Any:
+        value = self.attributes[name]
+        if not isinstance(value, torch.nn.Parameter) or value.dim() > 0:
+            return value
+        # AIMET quantizes no parameter without dimensions. All modules share the one with a dimension.
+        if name not in self.vectors:
+            self.vectors[name] = torch.nn.Parameter(value.detach().reshape(1), value.requires_grad)
+        return self.vectors[name]
 
     def _is_activation(self, node: fx.Node) -> bool:
         is_tensor = isinstance(self.examples.get(node), torch.Tensor)

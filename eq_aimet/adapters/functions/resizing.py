@@ -68,7 +68,9 @@ def upsampling(module: nn.Upsample, x: torch.Tensor) -> nn.Module:
     factors = _whole_factors(module, (int(x.shape[2]), int(x.shape[3])))
     if len(factors) != 1 or min(factors) < 2:
         return module
-    size = module.size if isinstance(module.size, (tuple, type(None))) else (module.size, module.size)
+    given: Any = module.size
+    sizes = given if isinstance(given, tuple) else (given, given)
+    size = None if given is None else (int(sizes[0]), int(sizes[1]))
     return (
         plain.BilinearUpsampling(
             int(x.shape[1]), factors.pop(), bool(module.align_corners), output_size=size, dtype=x.dtype

@@ -193,6 +193,11 @@ def _concatenated_activation(variables: Variables, operation: Any, ids: Ids) -> 
     return np.repeat(ids, 2) if operation.get_module().function == "relu" else None
 
 
+def _pixel_shuffle(variables: Variables, operation: Any, ids: Ids) -> Ids:
+    merged = operation.get_module().upscale_factor ** 2
+    return variables.join_blocks(ids, (merged,) * (len(ids) // merged))
+
+
 def _selection(variables: Variables, operation: Any, ids: Ids) -> Ids:
     module = operation.get_module()
     return ids[module.start : module.stop] if module.channels is None else ids[module.channels.cpu().numpy()]
@@ -256,6 +261,8 @@ _COMMUTING = (
     torch.nn.AdaptiveMaxPool2d,
     torch.nn.Upsample,
     torch.nn.ZeroPad2d,
+    torch.nn.ReplicationPad2d,
+    torch.nn.ReflectionPad2d,
     Mask,
     Scale,
     QuantizationPoint,
@@ -279,6 +286,7 @@ _PASSAGES: dict[Any, Callable[..., Ids | str | None]] = {
     VectorField: _alone(_vector_field),
     ConcatenatedActivation: _alone(_concatenated_activation),
     SelectChannels: _alone(_selection),
+    torch.nn.PixelShuffle: _alone(_pixel_shuffle),
     torch.nn.Flatten: _alone(_flattening),
     "mean": _alone(_mean),
     **dict.fromkeys((Mean, Sum, Largest, Smallest), _alone(_reduction)),

@@ -15,6 +15,7 @@ from eq_aimet.deploy.batches import run_in_batches
 from eq_aimet.deploy.onnx import integer_kernels as kernels
 from eq_aimet.deploy.onnx.graph import Graph, attributes
 from eq_aimet.deploy.onnx.integer_kernels import Quantization
+from eq_aimet.deploy.onnx.reference_operators import MOVING_OPERATORS, use_own_operators
 
 __all__ = ["IntegerReference"]
 
@@ -93,14 +94,6 @@ class _Dequantize(OpRun):
         return (kernels.dequantize(x, of_x, axis),)
 
 
-class _GatherElements(OpRun):
-    op_domain = _DOMAIN
-
-    def _run(self, data: Any, indices: Any, axis: Any = None) -> tuple[np.ndarray]:
-        # ONNX's own implementation fails on axes of more than 64 entries.
-        return (np.take_along_axis(data, indices, axis or 0),)
-
-
 # How many quantized inputs each operator takes before its bias.
 _INTEGER = {
     "Conv": (_Convolution, 2),
@@ -108,7 +101,7 @@ _INTEGER = {
     "Add": (_Sum, 2),
     "GlobalAveragePool": (_GlobalAverage, 1),
 }
-_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize, _GatherElements]
+_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize, *MOVING_OPERATORS]
 
 
 class IntegerReference:
@@ -204,8 +197,8 @@ def _follow_quantizers(graph: Graph) -> None:
             node.op_type, node.domain = _Dequantize.__name__, _DOMAIN
             del node.attribute[:]
             node.attribute.append(onnx.helper.make_attribute("axis", axis))
-        elif node.op_type == "GatherElements":
-            node.op_type, node.domain = _GatherElements.__name__, _DOMAIN
+        else:
+            use_own_operators(node)
 
 
 def _clamps_at_zero(graph: Graph, quantize: onnx.NodeProto) -> bool:
