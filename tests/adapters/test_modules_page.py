@@ -53,11 +53,11 @@ NOTES = """
 
 ## Functions of torch
 
-A function or a tensor method in `forward` becomes a module that computes the same bits, so that AIMET quantizes
-it. A parameter, a buffer or a number that is an operand belongs to the module then. An operation without a
+A function or a tensor method in `forward` becomes a module that computes the same bits, so that AIMET
+quantizes it. A parameter, a buffer or a number that is an operand belongs to the module then. An operation without a
 module keeps its place in the graph, and a `QuantizationPoint` quantizes its output. Operations that only move
-numbers (`view`, `permute`, slices, …) keep their place too. The right column shows the modules of the examples
-that the tests try.
+numbers (`view`, `permute`, slices, …) keep their place too. The right column shows the modules of the
+examples that the tests try.
 
 | function or method | name of the module | modules of the examples |
 |---|---|---|
@@ -65,8 +65,8 @@ that the tests try.
 
 - Means and sums over the grid, poolings and bilinear upsampling by a whole factor run in integers on
   onnxruntime. `verify_onnx` names each operator that adds up floats.
-- A pooling to a size that does not divide the grid becomes `UnevenAveragePool` or `UnevenMaxPool`. The average
-  runs in floats on the device.
+- A pooling to a size that does not divide the grid becomes `UnevenAveragePool` or `UnevenMaxPool`. The
+  average runs in floats on the device.
 - Bilinear upsampling by a whole factor becomes `BilinearUpsampling`. With `align_corners=True` the factor is
   whole if the output size is given and (output size − 1) is a multiple of (input size − 1). Another bilinear
   upsampling stays `Upsample`, which devices compute in floats.
@@ -80,8 +80,8 @@ batch norm
 channels of a field
   and becomes a 1×1 convolution. e2cnn 0.2.3 itself can't run it on current torch (`view size is not
   compatible`).
-- `GNormBatchNorm` keeps its change of basis in float32, in a float64 model too. Exports of float64 models with
-  this norm differ from their source by 1e-9 to 2e-7.
+- `GNormBatchNorm` keeps its change of basis in float32, in a float64 model too. Exports of float64 models
+  with this norm differ from their source by 1e-9 to 2e-7.
 - Norms by label in a `MultipleModule` become one `BatchNorm2d` over all channels, which AIMET folds into the
   convolution in front of it.
 - `ConcatenatedNonLinearity` needs `pymanopt` in e2cnn for most fields; the exported module doesn't.
