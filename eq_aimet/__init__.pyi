@@ -1,5 +1,5 @@
 from .aimet.equalization.cross_layer_equalization import equalize_equivariant
-from .aimet.equalization.hooks import EquivariantHooks, equivariant_hooks
+from .aimet.equalization.hooks import EquivariantHooks
 from .aimet.equalization.report import (
     ClsSetRecord,
     EqualizationReport,
@@ -7,8 +7,11 @@ from .aimet.equalization.report import (
     NormRecord,
     RegionRecord,
 )
+from .aimet.hooks import equivariant_hooks
 from .aimet.onnx.export import export_onnx
 from .aimet.onnx.verification import verify_onnx
+from .aimet.rounding.bias_correction import correct_bias
+from .aimet.rounding.bias_report import BiasCorrectionReport
 from .aimet.simulation.data_free import calibrate_without_data
 from .aimet.simulation.data_free_report import CalibrationReport
 from .aimet.simulation.portable_weights import PortableReport, make_portable
@@ -25,6 +28,7 @@ from .errors import (
     ForwardError,
     InvalidArgumentError,
     MissingPackageError,
+    PluginError,
 )
 from .export import export_model
 from .hookspecs import hookimpl
@@ -41,6 +45,7 @@ __all__ = [
     "equalize_equivariant",
     "equivariant_hooks",
     "calibrate_without_data",
+    "correct_bias",
     "tie_encodings",
     "make_portable",
     "export_onnx",
@@ -66,6 +71,7 @@ __all__ = [
     "ClsSetRecord",
     "RegionRecord",
     "NormRecord",
+    "BiasCorrectionReport",
     "CalibrationReport",
     "TyingReport",
     "PortableReport",
@@ -81,6 +87,7 @@ __all__ = [
     "ForwardError",
     "DataError",
     "MissingPackageError",
+    "PluginError",
 ]
 
 __version__: str

@@ -16,6 +16,7 @@ __all__ = [
     "ForwardError",
     "DataError",
     "MissingPackageError",
+    "PluginError",
 ]
 
 
@@ -72,3 +73,7 @@ class DataError(EqAimetError):
 
 class MissingPackageError(EqAimetError, ImportError):
     """A package that a function needs is not installed, does not work here, or is too old."""
+
+
+class PluginError(EqAimetError):
+    """A plugin fails, or returns a value that its hook does not allow."""

@@ -1,4 +1,4 @@
-"""The plugin manager: the built-in e2cnn support and third parties' plugins come through the same door."""
+"""The plugin manager: the support of e2cnn and escnn, and third parties' plugins, come through one door."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import pluggy
 import torch
 
 from eq_aimet import hookspecs
+from eq_aimet.adapters.libraries import package_of
+from eq_aimet.adapters.refusals import place_of
+from eq_aimet.errors import EqAimetError, PluginError
 from eq_aimet.symmetry.blocks import LayerBlocks, stored_blocks
+from eq_aimet.symmetry.layers import channel_counts
 
-__all__ = ["layer_blocks", "plugin_manager"]
+__all__ = ["layer_blocks", "plain_module", "plugin_manager"]
 
 
 @cache
@@ -28,7 +32,10 @@ def plugin_manager() -> pluggy.PluginManager:
 def layer_blocks(module: torch.nn.Module) -> LayerBlocks | None:
     """Return the rotation blocks of a layer, or `None` if it has none.
 
-    What `export_model` or `tag_blocks` put on the layer comes first, then the plugins are asked.
+    Blocks that `export_model` or `tag_blocks` put on the layer come first, then the plugins are asked.
+
+    Raises:
+        PluginError: If a plugin fails, or does not return blocks that fit the layer.
 
     Example:
         >>> import torch
@@ -38,6 +45,73 @@ def layer_blocks(module: torch.nn.Module) -> LayerBlocks | None:
     stored = stored_blocks(module)
     if stored is not None:
         return stored
-    blocks = plugin_manager().hook.eq_aimet_layer_blocks(module=module)
-    assert blocks is None or isinstance(blocks, LayerBlocks)
+    blocks = _ask("eq_aimet_layer_blocks", module)
+    if blocks is None:
+        return None
+    expected = "a LayerBlocks, or None for a layer that the plugin does not know"
+    if not isinstance(blocks, LayerBlocks):
+        raise _wrong_result("eq_aimet_layer_blocks", module, f"a {type(blocks).__name__}", expected)
+    counts = channel_counts(module)
+    sizes = sum(blocks.blocks_in), sum(blocks.blocks_out)
+    if counts is not None and sizes != counts:
+        raise _wrong_result(
+            "eq_aimet_layer_blocks",
+            module,
+            f"blocks of {sizes[0]} input and {sizes[1]} output channels",
+            f"blocks that add up to the layer's {counts[0]} input and {counts[1]} output channels",
+        )
     return blocks
+
+
+def plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
+    """Return the plain twin of an equivariant module by the first plugin that knows it, or `None`.
+
+    Raises:
+        PluginError: If a plugin fails, or its result is no plain module of its own.
+        ExportError: If the module has no exact plain equivalent.
+    """
+    plain = _ask("eq_aimet_export_module", module)
+    if plain is None:
+        return None
+    hook, expected = (
+        "eq_aimet_export_module",
+        "a torch.nn.Module, or None for a module that the plugin does not know",
+    )
+    if not isinstance(plain, torch.nn.Module):
+        raise _wrong_result(hook, module, f"a {type(plain).__name__}", expected)
+    foreign = next((part for part in plain.modules() if package_of(part) is not None), None)
+    if foreign is not None:
+        raise _wrong_result(
+            hook, module, f"a module with a {type(foreign).__name__} in it", "plain modules only"
+        )
+    if _storages(plain) & _storages(module):
+        raise _wrong_result(
+            hook, module, "a module that shares its weights", "a module with weights of its own (`clone()`)"
+        )
+    return plain
+
+
+def _ask(hook: str, module: torch.nn.Module) -> object:
+    """Return the first result of a hook that is not `None`."""
+    try:
+        result: object = getattr(plugin_manager().hook, hook)(module=module)
+    except EqAimetError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"A plugin's `{hook}` fails for a {type(module).__name__} at {place_of(error)} "
+            f"({type(error).__name__}: {error}). Correct the plugin, or unregister it."
+        ) from error
+    return result
+
+
+def _wrong_result(hook: str, module: torch.nn.Module, received: str, expected: str) -> PluginError:
+    return PluginError(
+        f"A plugin's `{hook}` returned {received} for a {type(module).__name__}; expected {expected}. "
+        "Correct the plugin, or unregister it."
+    )
+
+
+def _storages(module: torch.nn.Module) -> set[int]:
+    values = [*module.parameters(), *module.buffers()]
+    return {value.untyped_storage().data_ptr() for value in values if value.numel()} - {0}

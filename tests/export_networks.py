@@ -203,6 +203,14 @@ class Unregistered(Lifted):
         return self.hidden_modules[0](x)
 
 
+class UnregisteredConvolution(Lifted):
+    def build(self):
+        self.hidden_modules = [enn.R2Conv(HIDDEN, HIDDEN, 3, padding=1)]
+
+    def body(self, x):
+        return x + self.hidden_modules[0](x)
+
+
 class Assigned(Lifted):
     def body(self, x):
         x.tensor[:, 0] = 0.0

@@ -28,6 +28,7 @@ LIFTED = (
     "Reused",
     "Scaled",
     "Sliced",
+    "UnregisteredConvolution",
 )
 
 

@@ -12,7 +12,7 @@ from export_networks import HIDDEN, IMAGE, convolve
 from eq_aimet import EqAimetError, export_model, hookimpl, plugin_manager
 from eq_aimet.adapters.e2cnn import enn
 from eq_aimet.adapters.e2cnn.modules import CONVERTERS
-from eq_aimet.errors import ExportError, InvalidArgumentError
+from eq_aimet.errors import ExportError, InvalidArgumentError, PluginError
 
 X = torch.randn(2, 1, 9, 9, generator=torch.Generator().manual_seed(0))
 
@@ -36,12 +36,12 @@ def test_what_is_no_model(model, received):
 
 
 @pytest.mark.parametrize(
-    "dummy_input", [None, "x", [3], X.numpy(), {"x": X}], ids=lambda value: type(value).__name__
+    "dummy_input", [None, "x", [3], X.numpy(), {"x": 3}], ids=lambda value: type(value).__name__
 )
 def test_what_is_no_input(dummy_input):
-    received = {"list": "int"}.get(type(dummy_input).__name__, type(dummy_input).__name__)
+    received = {"list": "int", "dict": "int"}.get(type(dummy_input).__name__, type(dummy_input).__name__)
     with pytest.raises(
-        InvalidArgumentError, match=rf"`dummy_input`: received {received}; expected a tensor or a tuple"
+        InvalidArgumentError, match=rf"`dummy_input`: received {received}; expected a tensor, a tuple"
     ):
         export_model(build(), dummy_input)
 
@@ -90,7 +90,7 @@ def test_an_input_of_another_shape(shape):
 
 def test_the_models_own_check_of_the_shape():
     with pytest.raises(
-        InvalidArgumentError, match=r"export_networks.py, line \d+.*expected a square image, received 9×7"
+        ExportError, match=r"fails without the export too.*line \d+.*expected a square image, received 9×7"
     ):
         export_model(build("Classifier"), X[..., :7])
 
@@ -111,7 +111,10 @@ def test_another_number_of_inputs(inputs):
         ("Number", r"`return x \* float\(x.tensor.mean\(\)\)` turns a tensor into a number"),
         ("FixedBatch", r".*range\(x.shape\[0\].* turns the batch size into a fixed number.*new_zeros"),
         ("LengthOfBatch", r".*takes the `len` of a tensor.*write `x.shape\[0\]`"),
-        ("Unregistered", r"`return self.hidden_modules\[0\]\(x\)` fails .*not installed as a submodule"),
+        (
+            "Unregistered",
+            r"`return self.hidden_modules\[0\]\(x\)` calls a SequentialModule that is no",
+        ),
         (
             "Assigned",
             r"`x.tensor\[:, 0\] = 0.0` fails .*item assignment.*Write this line with torch operations",
@@ -212,7 +215,7 @@ def test_a_plugin_exports_it_instead(monkeypatch, register):
 def test_a_plugin_that_returns_something_else(register):
     register(NormPlugin("a module"))
     with pytest.raises(
-        ExportError, match=r"`model.stage.0`: a plugin's `eq_aimet_export_module` returned a str"
+        PluginError, match=r"`model.stage.0`: A plugin's `eq_aimet_export_module` returned a str"
     ):
         export_model(Pooled(), X)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import torch
 
 from eq_aimet.adapters.libraries import library_of
@@ -17,9 +14,8 @@ __all__ = ["to_plain_module"]
 def to_plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
     """Return a plain module that computes what `module` does in eval mode, or `None` to trace into it.
 
-    The library's table converts the library's own classes. A user's own equivariant module is converted by
-    its own `export()` if it defines one. If it adds to a class of the library without a new `forward`, it is
-    converted as that class. Otherwise it is traced.
+    The library's table converts the library's own classes. A user's own equivariant module that adds to such
+    a class, without a new `forward`, is converted as that class. Otherwise it is traced.
 
     Raises:
         ExportError: If a class of the library has no exact plain equivalent here.
@@ -31,11 +27,9 @@ def to_plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
     if _is_traced_through(library, kind):
         return None
     owner = _defining_class(library, kind, "forward")
-    if not library.owns(kind) and kind not in library.converters:
-        if not library.owns(_defining_class(library, kind, "export")):
-            return _own_export(module)
-        if not library.owns(owner) or _is_traced_through(library, owner):
-            return None
+    is_users = not library.owns(kind) and kind not in library.converters
+    if is_users and (not library.owns(owner) or _is_traced_through(library, owner)):
+        return None
     converter = library.converters.get(kind) or library.converters.get(owner)
     if converter is None:
         raise ExportError(
@@ -48,16 +42,6 @@ def to_plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
 
 def _is_traced_through(library: Library, kind: type) -> bool:
     return kind in library.traced_through or kind in library.composites
-
-
-def _own_export(module: Any) -> torch.nn.Module:
-    exported = copy.deepcopy(module).export()
-    if not isinstance(exported, torch.nn.Module):
-        raise ExportError(
-            f"`{type(module).__name__}.export()` returned a {type(exported).__name__}; return a "
-            "torch.nn.Module that takes and returns plain tensors."
-        )
-    return exported.eval()
 
 
 def _defining_class(library: Library, cls: type, method: str) -> type:

@@ -12,7 +12,7 @@ from torch import fx
 
 from eq_aimet.adapters.refusals import shared_in_place
 
-__all__ = ["TracedGraph", "in_place_to_plain", "is_batch_size"]
+__all__ = ["TracedGraph", "changes_in_place", "in_place_to_plain"]
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,6 @@ _IN_PLACE_OPERATORS: dict[Any, Callable[..., Any]] = {
 }
 
 
-def is_batch_size(node: fx.Node, examples: dict[fx.Node, Any]) -> bool:
-    """Return whether the number that `node` stands for is computed from the first dimension of a tensor."""
-    source = node.args[0] if node.args else None
-    if node.target is operator.getitem and isinstance(source, fx.Node):
-        shape, place = examples[source], node.args[1]
-        if isinstance(shape, torch.Size):
-            return bool(place == 0 or place == -len(shape))
-    if node.op == "call_method" and node.target == "size":
-        return bool(node.args[1:] and node.args[1] in (0, -examples[node.args[0]].dim()))  # type: ignore[index]
-    sources = [source for source in node.all_input_nodes if not isinstance(examples[source], torch.Tensor)]
-    return any(is_batch_size(source, examples) for source in sources)
-
-
 def in_place_to_plain(traced: TracedGraph) -> None:
     """Make each operation in place one out of place, in the graph itself.
 
@@ -78,6 +65,11 @@ def in_place_to_plain(traced: TracedGraph) -> None:
         for user in list(source.users):
             if order[user] > order[node]:
                 user.replace_input_with(source, node)
+
+
+def changes_in_place(node: fx.Node) -> bool:
+    """Return whether an operation, which is not a module, changes its first argument."""
+    return node.op != "call_module" and _out_of_place(node, False) is not None
 
 
 def _out_of_place(node: fx.Node, is_in_place_module: bool) -> Callable[[fx.Node], None] | None:

@@ -24,6 +24,7 @@ __all__ = [
     "absorb_bias",
     "concretize_bias_quantizers",
     "missing_names",
+    "observe",
 ]
 
 
@@ -44,6 +45,8 @@ class PrivateName:
 
 _CLE = "aimet_torch.cross_layer_equalization"
 _FOLD = "aimet_torch.batch_norm_fold"
+_ADAROUND = "aimet_torch.adaround.adaround_weight"
+_SEQ_MSE = "aimet_torch.seq_mse"
 
 PRIVATE_NAMES = (
     PrivateName(_CLE, "PythonClsImpl", "scales one CLS set; a subclass computes the scales per block"),
@@ -74,6 +77,23 @@ PRIVATE_NAMES = (
         "_concretize_int32_bias_quantizers",
         "the bias encodings of AIMET's ONNX files, so that the simulation rounds biases as files do",
     ),
+    PrivateName(
+        "aimet_torch.quantization.affine.quantizer",
+        "AffineQuantizerBase._compute_encodings",
+        "calibrates one quantizer as `QuantizationSimModel.compute_encodings` calibrates all of them",
+    ),
+    PrivateName(_ADAROUND, "Adaround._apply_adaround", "where ties are checked before weights are rounded"),
+    PrivateName(_ADAROUND, "Adaround._get_adaround_wrapper", "replaced for layers with ties"),
+    PrivateName(_ADAROUND, "AdaroundWrapper._init_param", "makes the rounding variables, one per orbit"),
+    PrivateName(
+        "aimet_torch._base.adaround.adaround_loss",
+        "AdaroundLoss.compute_round_loss",
+        "sums over the rounding variables; an orbit counts with its members",
+    ),
+    PrivateName(_SEQ_MSE, "SequentialMse._compute_loss", "the loss of each channel, summed over orbits"),
+    PrivateName(
+        "aimet_torch.gptvq.gptvq_weight", "GPTVQ._get_candidate_module_name_set", "where GPTVQ is refused"
+    ),
 )
 
 
@@ -82,6 +102,11 @@ def concretize_bias_quantizers(model: torch.nn.Module, inputs: Any) -> AbstractC
     from aimet_torch.onnx import _concretize_int32_bias_quantizers
 
     return _concretize_int32_bias_quantizers(model, *as_arguments(inputs))
+
+
+def observe(quantizer: Any) -> AbstractContextManager[Any]:
+    """Return AIMET's context in which a quantizer passes values through and is calibrated at the end."""
+    return quantizer._compute_encodings(passthrough=True)
 
 
 def absorb_bias(

@@ -6,7 +6,8 @@ from eq_aimet.symmetry.elements import Element, exact_elements
 from eq_aimet.symmetry.equivariance import assert_equivariant, equivariance_error
 from eq_aimet.symmetry.equivariance_report import EquivarianceReport, OutputChange
 from eq_aimet.symmetry.layers import channel_counts, is_convolution, is_layer, is_transposed
-from eq_aimet.symmetry.orbits import asymmetry, is_symmetric, orbit_index, symmetrize, weight_orbits
+from eq_aimet.symmetry.orbit_numbers import orbit_index
+from eq_aimet.symmetry.orbits import asymmetry, is_symmetric, symmetrize, weight_orbits
 from eq_aimet.symmetry.scaling import (
     block_ranges,
     channel_ranges,

@@ -130,7 +130,7 @@ def _cause(model: torch.nn.Module) -> str:
         return f"Weights of one orbit differ in {names}; `symmetrize` ties them."
     return (
         "No weights of one orbit differ, so the cause lies elsewhere. Check for: a stride or pooling on an "
-        "even grid, which samples off-centre; encodings that differ within a block (`tie_encodings` mends "
+        "even grid, which samples off-centre; encodings that differ within an orbit (`tie_encodings` ties "
         "them); an angle that is not exact; an output that needs `transform_output`."
     )
 

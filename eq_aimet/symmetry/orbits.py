@@ -5,89 +5,17 @@ Tying, checking, shared scales and compact storage are all uses of this index.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 
 from eq_aimet.errors import AsymmetryError, InvalidArgumentError
 from eq_aimet.symmetry.actions import Action
 from eq_aimet.symmetry.blocks import LayerBlocks, stored_blocks
 from eq_aimet.symmetry.layers import is_transposed
+from eq_aimet.symmetry.orbit_numbers import orbit_index
 
-__all__ = ["asymmetry", "is_symmetric", "orbit_index", "remove_rounding", "symmetrize", "weight_orbits"]
+__all__ = ["asymmetry", "is_symmetric", "remove_rounding", "symmetrize", "weight_orbits"]
 
 ROUNDING = 1e-5  # relative to a layer's largest value: what a sum of float32 products may lose
-
-
-def orbit_index(
-    shape: tuple[int, ...], blocks: LayerBlocks, *, groups: int = 1, transposed: bool = False
-) -> torch.Tensor:
-    """Return which orbit each weight of a layer belongs to.
-
-    Args:
-        shape: The weight's shape: (out, in/groups, k, k), or (in, out/groups, k, k) if `transposed`, or
-            (out, in).
-        blocks: The layer's blocks and actions.
-        groups: The convolution's groups.
-        transposed: Whether the layer is a transposed convolution.
-
-    Returns:
-        An int64 tensor of the given shape. Orbits are numbered 0, 1, … in the order of their first weight.
-
-    Example:
-        >>> from eq_aimet.symmetry import LayerBlocks, orbit_index, regular_actions
-        >>> actions = regular_actions([1], [4], order=4, kernel_size=3)
-        >>> orbits = orbit_index((4, 1, 3, 3), LayerBlocks((1,), (4,), actions))
-        >>> orbits[0, 0].tolist(), orbits[1, 0].tolist()
-        ([[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[2, 5, 8], [1, 4, 7], [0, 3, 6]])
-        >>> int(orbits.max()) + 1
-        9
-    """
-    return _orbit_index(tuple(shape), blocks, groups, transposed).clone()
-
-
-@lru_cache(maxsize=32)
-def _orbit_index(shape: tuple[int, ...], blocks: LayerBlocks, groups: int, transposed: bool) -> torch.Tensor:
-    positions = torch.arange(torch.Size(shape).numel()).reshape(shape)
-    labels = positions.flatten()
-    images = [_image(positions, action, groups, transposed).flatten() for action in blocks.actions]
-    # Each sweep passes the smallest label one step on along every generator, forwards and backwards.
-    while images:
-        before = labels
-        for image in images:
-            smallest = torch.minimum(labels, labels[image])
-            labels = smallest.clone()
-            labels[image] = torch.minimum(labels[image], smallest)
-        if torch.equal(labels, before):
-            break
-    numbers: torch.Tensor = torch.unique(labels, return_inverse=True)[1]
-    return numbers.reshape(shape)
-
-
-def _image(positions: torch.Tensor, action: Action, groups: int, transposed: bool) -> torch.Tensor:
-    """Return, at each weight's place, the place that `action` moves this weight to."""
-    first, second = action.permutation_out, action.permutation_in
-    if transposed:
-        first, second = second, first
-    rows = torch.tensor(first)  # [rows]
-    columns = torch.tensor(second).reshape(groups, -1)  # [groups, columns per group]
-    group_of_row = torch.arange(len(rows)) // (len(rows) // groups)
-    first_columns = rows // (len(rows) // groups) * columns.shape[1]  # of the group that the row moves to
-    moved = columns[group_of_row] - first_columns[:, None]  # [rows, columns]
-    if moved.min() < 0 or moved.max() >= columns.shape[1]:
-        raise InvalidArgumentError(
-            "actions",
-            received="an action that moves a channel out of its group",
-            expected=f"actions that map each of the {groups} groups of the convolution onto one group",
-            remedy="Make each of the convolution's groups a whole number of blocks.",
-        )
-    targets = positions[rows[:, None], moved]  # [rows, columns, ...]
-    if positions.dim() == 4:
-        # weight[target] = turn(weight): the place (y, x) of the source lands where the inverse turn finds it.
-        targets = torch.rot90(targets, -action.turns, dims=(-2, -1))
-        if action.flip:
-            targets = targets.flip(-1)
-    return targets
 
 
 def weight_orbits(layer: torch.nn.Module, blocks: LayerBlocks | None = None) -> torch.Tensor:

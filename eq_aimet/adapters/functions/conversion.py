@@ -18,7 +18,7 @@ from eq_aimet.adapters.functions.movements import is_movement
 from eq_aimet.adapters.functions.operands import Activation, Converter
 from eq_aimet.adapters.functions.pooling import POOLING, adaptive_pool
 from eq_aimet.adapters.functions.resizing import RESIZING, upsampling
-from eq_aimet.adapters.graphs import TracedGraph, is_batch_size
+from eq_aimet.adapters.graphs import TracedGraph
 
 __all__ = ["CONVERTERS", "operations_to_modules"]
 
@@ -127,7 +127,8 @@ class _Rewriter:
         return is_tensor and not is_constant_node(node, self.attributes)
 
     def _is_unknown_number(self, node: fx.Node) -> bool:
-        return not isinstance(self.examples.get(node), torch.Tensor) and is_batch_size(node, self.examples)
+        """Return whether `node` stands for a number; such a number depends on the batch size."""
+        return isinstance(self.examples.get(node), (int, float))
 
     def _is_floating(self, node: fx.Node) -> bool:
         value = self.examples.get(node)

@@ -24,7 +24,9 @@ time runs inside the functions above.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
+from typing import Any
 
 from eq_aimet.aimet.equalization.active_run import AIMET_LOCK, Settings, innermost, installed
 from eq_aimet.aimet.equalization.high_bias_fold import check_mode
@@ -32,43 +34,69 @@ from eq_aimet.aimet.equalization.interception import changes_of_aimet
 from eq_aimet.aimet.equalization.recorder import Recorder
 from eq_aimet.aimet.patching import patch_all
 
-__all__ = ["EquivariantHooks", "equivariant_hooks"]
+__all__ = ["EQUALIZATION", "EquivariantHooks", "Installation"]
+
+Change = tuple[Any, str, Any]
 
 
-class _Installation:
-    """The patches on AIMET's classes, which stay there as long as somebody needs them."""
+class Installation:
+    """Patches on AIMET's classes, which stay there as long as somebody needs them.
 
-    def __init__(self) -> None:
+    Args:
+        changes: Returns the changes: owner, name and new value of each attribute.
+    """
+
+    def __init__(self, changes: Callable[[], list[Change]]) -> None:
+        self._changes = changes
         self._users = 0
         self._undo: Callable[[], None] | None = None
 
     def enter(self) -> None:
+        """Install the patches for one more user."""
         with AIMET_LOCK:
             if self._users == 0:
-                self._undo = patch_all(changes_of_aimet())
+                self._undo = patch_all(self._changes())
             self._users += 1
 
     def leave(self) -> None:
+        """Take the patches back if this was the last user."""
         with AIMET_LOCK:
             self._users -= 1
             if self._users == 0 and self._undo is not None:
                 self._undo()
 
 
-_installation = _Installation()
+EQUALIZATION = Installation(changes_of_aimet)
 
 
 class EquivariantHooks:
     """The hooks of `equivariant_hooks`: a context manager, and `install()` and `remove()` for scripts."""
 
-    def __init__(self, high_bias_fold: str = "unpadded", recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        high_bias_fold: str = "unpadded",
+        recorder: Recorder | None = None,
+        installations: tuple[Installation, ...] = (EQUALIZATION,),
+    ) -> None:
         self._settings = Settings(check_mode(high_bias_fold), recorder)
+        self._installations = installations
+
+    def _enter(self) -> None:
+        with ExitStack() as undos:
+            for installation in self._installations:
+                installation.enter()
+                undos.callback(installation.leave)
+            undos.pop_all()
+
+    def _leave(self) -> None:
+        for installation in reversed(self._installations):
+            installation.leave()
 
     def install(self) -> None:
         """Install the hooks in AIMET for all threads; without effect if they are installed already."""
         with AIMET_LOCK:
             if self._settings not in installed:
-                _installation.enter()
+                self._enter()
                 installed.append(self._settings)
 
     def remove(self) -> None:
@@ -76,10 +104,10 @@ class EquivariantHooks:
         with AIMET_LOCK:
             if self._settings in installed:
                 installed.remove(self._settings)
-                _installation.leave()
+                self._leave()
 
     def __enter__(self) -> EquivariantHooks:
-        _installation.enter()
+        self._enter()
         innermost.set((*innermost.get(), self._settings))
         return self
 
@@ -90,32 +118,4 @@ class EquivariantHooks:
         if self._settings in settings:
             del settings[len(settings) - 1 - settings[::-1].index(self._settings)]
             innermost.set(tuple(settings))
-        _installation.leave()
-
-
-def equivariant_hooks(*, high_bias_fold: str = "unpadded") -> EquivariantHooks:
-    """Return hooks with which AIMET's cross-layer equalization respects rotation blocks.
-
-    Args:
-        high_bias_fold: `"unpadded"` absorbs only where the next layer has no zero padding (exact there, up to
-            the 3σ assumption), `"all"` does as AIMET does, `"off"` absorbs nowhere. It has an effect only
-            on models with blocks.
-
-    Returns:
-        A context manager whose hooks hold in the thread that enters it. `install()` installs them for all
-        threads until `remove()`. Hooks can be nested; the settings of the innermost `with` block hold. After
-        the block, or after an exception, AIMET is as it was.
-
-    Raises:
-        InvalidArgumentError: If `high_bias_fold` is not one of the three modes.
-
-    Example:
-        >>> from aimet_torch.cross_layer_equalization import HighBiasFold
-        >>> before = HighBiasFold.bias_fold
-        >>> with equivariant_hooks(high_bias_fold="off"):
-        ...     HighBiasFold.bias_fold == before
-        False
-        >>> HighBiasFold.bias_fold == before
-        True
-    """
-    return EquivariantHooks(high_bias_fold)
+        self._leave()

@@ -38,7 +38,7 @@ from eq_aimet.aimet.output_statistics import (
 )
 from eq_aimet.plugins import layer_blocks, plugin_manager
 
-__all__ = ["changes_of_aimet"]
+__all__ = ["changes_of_aimet", "with_settings"]
 
 # Batch norms that were folded into the layer after them: their β and γ say nothing about that layer's output.
 _norms_before: WeakSet[torch.nn.Module] = WeakSet()
@@ -60,7 +60,7 @@ def changes_of_aimet() -> list[tuple[Any, str, Any]]:
     return [(owner, name, replace(getattr(owner, name))) for owner, name, replace in patched]
 
 
-def _with_settings(original: Callable[..., Any]) -> Callable[..., Any]:
+def with_settings(original: Callable[..., Any]) -> Callable[..., Any]:
     """Return a decorator: a replacement that takes the settings first, and AIMET's original without any.
 
     One thread at a time runs the replacement.
@@ -88,7 +88,7 @@ def scaling_one_set(original: Callable[..., Any]) -> Any:
 def converting(original: Callable[..., Any]) -> Any:
     """Return the pairing of consecutive layers that knows block-wise depthwise layers."""
 
-    @_with_settings(original)
+    @with_settings(original)
     def convert_layer_group_to_cls_sets(settings: Settings, layer_group: list[Any]) -> list[ClsSet]:
         return convert_layer_group(layer_group, original)
 
@@ -98,7 +98,7 @@ def converting(original: Callable[..., Any]) -> Any:
 def scaling_model(original: Callable[..., Any]) -> Any:
     """Return the scaling of a model as one run, which AIMET's other functions are told of."""
 
-    @_with_settings(original)
+    @with_settings(original)
     def scale_model(
         settings: Settings, model: torch.nn.Module, input_shapes: Any = None, dummy_input: Any = None
     ) -> list[Any]:
@@ -114,7 +114,7 @@ def scaling_model(original: Callable[..., Any]) -> Any:
 def searching(original: Callable[..., Any]) -> Any:
     """Return the search for layers to scale, which the run looks at."""
 
-    @_with_settings(original)
+    @with_settings(original)
     def initialize(
         settings: Settings,
         self: Any,
@@ -134,7 +134,7 @@ def searching(original: Callable[..., Any]) -> Any:
 def scaling_sets(original: Callable[..., Any]) -> Any:
     """Return the scaling of CLS sets that drops unsafe sets and scales the regions first."""
 
-    @_with_settings(original)
+    @with_settings(original)
     def scale_cls_sets(settings: Settings, self: Any, cls_sets: list[ClsSet]) -> list[Any]:
         run = ACTIVE_RUN.get()
         layers = run.layers if run else tuple(layer for cls_set in cls_sets for layer in cls_set)
@@ -195,7 +195,7 @@ def _change_cls_sets(run: Run, cls_sets: list[ClsSet]) -> list[tuple[ClsSet, str
 def folding_norms(original: Callable[..., Any]) -> Any:
     """Return the batch-norm fold that keeps biases tied and notes what each norm tells of the outputs."""
 
-    @_with_settings(original)
+    @with_settings(original)
     def fold_given(
         settings: Settings, model: torch.nn.Module, conv_bn_pairs: list[Any], bn_conv_pairs: list[Any]
     ) -> None:
@@ -220,7 +220,7 @@ def folding_norms(original: Callable[..., Any]) -> Any:
 def converting_norm(original: Callable[..., Any]) -> Any:
     """Return the conversion of a norm that stays, after which its β and γ are still known."""
 
-    @_with_settings(original)
+    @with_settings(original)
     def convert_batchnorm_parameters(settings: Settings, model: torch.nn.Module, bn: torch.nn.Module) -> None:
         # AIMET writes the running statistics into γ and β.
         former = output_statistics(bn)
@@ -234,7 +234,7 @@ def converting_norm(original: Callable[..., Any]) -> Any:
 def folding_pair(original: Callable[..., Any]) -> Any:
     """Return AIMET's high-bias fold of a pair, which the layer's statistics follow."""
 
-    @_with_settings(original)
+    @with_settings(original)
     def bias_fold(
         settings: Settings,
         self: Any,
@@ -251,7 +251,7 @@ def folding_pair(original: Callable[..., Any]) -> Any:
 def folding_bias(original: Callable[..., Any]) -> Any:
     """Return the high-bias fold that works block by block; without blocks it is AIMET's own."""
 
-    @_with_settings(original)
+    @with_settings(original)
     def bias_fold(
         settings: Settings, cls_set_info_list: list[Any], bn_layers: dict[torch.nn.Module, torch.nn.Module]
     ) -> None:

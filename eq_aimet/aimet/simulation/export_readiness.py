@@ -14,6 +14,7 @@ from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry.blocks import LayerBlocks
 from eq_aimet.symmetry.orbits import orbit_spreads, weight_orbits
+from eq_aimet.symmetry.shared_encodings import encoding_groups
 
 __all__ = [
     "check_encodings",
@@ -66,22 +67,24 @@ def integer_weight(weight: torch.Tensor, quantizer: AffineQuantizerBase) -> torc
 
 
 def check_tied(sim: QuantizationSimModel) -> None:
-    """Check that all output channels of a block have one weight encoding.
+    """Check that the channels of each orbit have one weight encoding.
 
     Raises:
-        InvalidArgumentError: If those of a layer differ within a block.
+        InvalidArgumentError: If the encodings of a layer differ within an orbit.
     """
-    for name, _, blocks, quantizer in _quantized_layers(sim):
-        scales = quantizer.get_scale().detach().flatten()
-        if len(scales) == 1:
+    for name, module, blocks, quantizer in _quantized_layers(sim):
+        scales = quantizer.get_scale().detach()
+        if scales.numel() == 1 or not blocks.actions:
             continue
         refuse_blockwise(f"{name}.weight", quantizer)
-        spread = _largest_spread(scales, blocks.blocks_out)
+        groups = encoding_groups(tuple(scales.shape), weight_orbits(module, blocks))
+        spread = float(orbit_spreads(scales, groups).max() / scales.max())
         if spread > 0:
             raise InvalidArgumentError(
                 "sim",
-                received=f"weight encodings of `{name}` that differ within a block, by up to {spread:.2%}",
-                expected="one encoding per rotation block",
+                received=f"weight encodings of `{name}` that differ within an orbit of channels, by up to "
+                f"{spread:.2%} of the largest scale",
+                expected="one encoding per orbit",
                 remedy="Call `tie_encodings(sim)` before the export.",
             )
 
@@ -151,13 +154,3 @@ def _quantized_layers(
         if isinstance(quantizer, AffineQuantizerBase):
             found.append((name, module, blocks, quantizer))
     return found
-
-
-def _largest_spread(scales: torch.Tensor, blocks: tuple[int, ...]) -> float:
-    """Return how far the scales of one block are apart at most, relative to the largest of them."""
-    if len(scales) != sum(blocks):  # a grouped transposed convolution, whose groups share encodings
-        return float((scales.max() - scales.min()) / scales.max())
-    worst = 0.0
-    for part in scales.split(blocks):
-        worst = max(worst, float((part.max() - part.min()) / part.max()))
-    return worst

@@ -1,9 +1,9 @@
-"""One encoding per rotation block in AIMET's QuantizationSimModel.
+"""One weight encoding for channels that belong together, in AIMET's QuantizationSimModel.
 
-Where AIMET ranges every output channel by itself, channels of one block whose filters are not bit-identical
-copies (the two orbits of a C8 block, say) are rounded on different grids. Quarter turns stay exact, but the
-turns by 45° between the orbits then meet other rounding errors. With one encoding per block all orientations
-are rounded alike (Mohamed et al., arXiv 2004.09691).
+AIMET ranges every output channel by itself. The exact copies of one filter form an orbit and have one range
+anyway; `tie_encodings` makes sure that an orbit has one encoding. The paper (arXiv 2004.09691)
+gives all orientations of a field one encoding: C8 turns by 45° then meet the same rounding grid. That rule
+costs resolution wherever the orientations of a filter have different ranges.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from aimet_torch.nn import BaseQuantizationMixin
-from aimet_torch.quantization.affine import AffineQuantizerBase, GroupedBlockQuantizeDequantize
+from aimet_torch.quantization.affine import AffineQuantizerBase
 from aimet_torch.quantization.base import QuantizerBase
 from aimet_torch.quantsim import QuantizationSimModel
 
@@ -22,21 +23,27 @@ from eq_aimet.aimet.simulation.export_readiness import check_simulation
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry.blocks import LayerBlocks
-from eq_aimet.symmetry.layers import channel_counts, is_transposed
+from eq_aimet.symmetry.layers import channel_counts
+from eq_aimet.symmetry.orbits import bias_orbits, weight_orbits
+from eq_aimet.symmetry.shared_encodings import block_labels, covers, encoding_groups, shared_range
 
 __all__ = ["TiedEncoding", "TyingReport", "tie_encodings"]
 
 logger = logging.getLogger(__name__)
 
+Rule = Literal["orbits", "blocks"]
+_RULES = ("orbits", "blocks")
+
 
 @dataclass(frozen=True)
 class TiedEncoding:
-    """One parameter whose encodings were tied.
+    """One parameter whose encodings are tied.
 
     Attributes:
         name: The parameter's full name in the model, e.g. `conv1.weight`.
-        channels: How many encodings AIMET made, one per output channel.
-        blocks: How many there are now, one per block.
+        channels: How many encodings AIMET made, one per output channel in most configurations.
+        blocks: How many different encodings the parameter may have now: one per orbit of channels, or one
+            per block.
     """
 
     name: str
@@ -46,11 +53,11 @@ class TiedEncoding:
 
 @dataclass(frozen=True)
 class TyingReport:
-    """What `tie_encodings` did.
+    """Which encodings `tie_encodings` tied.
 
     Attributes:
-        tied: The parameters that have one encoding per block.
-        untouched: The names of the layers with blocks that needed nothing, each with the reason.
+        tied: The parameters with tied encodings.
+        untouched: The names of the layers with blocks that keep AIMET's encodings, each with the reason.
     """
 
     tied: tuple[TiedEncoding, ...]
@@ -71,23 +78,26 @@ class TyingReport:
 _Write = tuple[AffineQuantizerBase, torch.Tensor, torch.Tensor]  # a quantizer and its new minimum and maximum
 
 
-def tie_encodings(sim: QuantizationSimModel) -> TyingReport:
-    """Give all output channels of one rotation block one weight encoding, in place.
+def tie_encodings(sim: QuantizationSimModel, *, over: Rule = "orbits") -> TyingReport:
+    """Give the output channels of one orbit, or of one rotation block, one weight encoding, in place.
 
-    Where AIMET made one encoding per channel, those of a block become the smallest minimum and the largest
-    maximum among them, so that symmetric encodings stay symmetric. Parameters with one encoding for the
-    whole tensor need nothing. Either all layers are changed or, on an error, none.
+    Where AIMET made one encoding per channel, the tied channels get the smallest minimum and the largest
+    maximum among them, so that symmetric encodings stay symmetric. A parameter with one encoding for the
+    whole tensor stays as it is. Either all layers are changed or, on an error, no layer.
 
     Args:
         sim: AIMET's simulation of a model that carries blocks, with its encodings computed.
+        over: `"orbits"` ties the channels that the exact group elements map onto each other. These channels
+            have equal ranges as long as their weights are tied, so the tie costs no resolution. `"blocks"`
+            ties all channels of a block, the rule of the paper: turns by 45° then meet equal rounding grids,
+            and a channel of small range is rounded more coarsely.
 
     Returns:
-        Which encodings were tied, and which layers needed nothing and why.
+        Which encodings were tied, and which layers keep AIMET's encodings and why.
 
     Raises:
-        InvalidArgumentError: If `sim` isn't AIMET's, no layer of it carries blocks, its encodings are not
-            computed yet, or an encoding can't be tied: it is frozen, or divides the weight along more than
-            the output channels.
+        InvalidArgumentError: If `sim` is not AIMET's, no layer of it carries blocks, its encodings are not
+            computed yet, `over` is another word, or an encoding is frozen or does not fit its weight.
 
     Example:
         >>> import torch
@@ -98,10 +108,11 @@ def tie_encodings(sim: QuantizationSimModel) -> TyingReport:
         >>> images = torch.rand(1, 4, 5, 5)
         >>> sim = QuantizationSimModel(model, dummy_input=images)
         >>> sim.compute_encodings(lambda model: model(images))
-        >>> print(tie_encodings(sim))
+        >>> print(tie_encodings(sim, over="blocks"))
         0.weight: 8 encodings became 2
     """
     check_simulation(sim)
+    _check_rule(over)
     tied: list[TiedEncoding] = []
     writes: list[_Write] = []
     untouched: list[tuple[str, str]] = []
@@ -109,11 +120,12 @@ def tie_encodings(sim: QuantizationSimModel) -> TyingReport:
         blocks = layer_blocks(module)
         if blocks is None:
             continue
-        quantizers, reason = _channelwise_quantizers(name, module, blocks)
+        quantizers, reason = _divided_quantizers(name, module, blocks, over)
         if reason:
             untouched.append((name, reason))
         for parameter, quantizer in quantizers.items():
-            entry, write = _tie(_join(name, parameter), quantizer, blocks.blocks_out)
+            groups = _encoding_groups(module, parameter, quantizer, blocks, over)
+            entry, write = _tie(_join(name, parameter), quantizer, groups, over)
             tied.append(entry)
             writes += write
     if not tied and not untouched:
@@ -130,14 +142,24 @@ def tie_encodings(sim: QuantizationSimModel) -> TyingReport:
     return report
 
 
+def _check_rule(over: object) -> None:
+    if over not in _RULES:
+        raise InvalidArgumentError(
+            "over",
+            received=repr(over),
+            expected='"orbits" or "blocks"',
+            remedy='Leave it out for "orbits", which costs no resolution.',
+        )
+
+
 def _join(name: str, parameter: str) -> str:
     return f"{name}.{parameter}" if name else parameter
 
 
-def _channelwise_quantizers(
-    name: str, module: torch.nn.Module, blocks: LayerBlocks
+def _divided_quantizers(
+    name: str, module: torch.nn.Module, blocks: LayerBlocks, over: Rule
 ) -> tuple[dict[str, AffineQuantizerBase], str | None]:
-    """Return the layer's quantizers with one encoding per channel by parameter, or none and the reason."""
+    """Return the layer's quantizers with several encodings, by parameter; or no quantizer and the reason."""
     if not isinstance(module, BaseQuantizationMixin):
         return {}, "AIMET does not quantize it"
     channels = channel_counts(module)
@@ -148,87 +170,75 @@ def _channelwise_quantizers(
             expected="blocks that add up to the layer's channels",
             remedy="Tag the layer again with `tag_blocks` after its channels were changed.",
         )
+    quantizers = {key: value for key, value in module.param_quantizers.items() if value is not None}
+    for parameter, quantizer in quantizers.items():
+        _check_quantizer(_join(name, parameter), quantizer, getattr(module, parameter))
+    divided = {key: value for key, value in quantizers.items() if math.prod(getattr(value, "shape", ())) > 1}
     if max(blocks.blocks_out) == 1:
         return {}, "its blocks are single channels"
-    quantizers = {key: value for key, value in module.param_quantizers.items() if value is not None}
     if not quantizers:
         return {}, "its parameters are not quantized"
-    for parameter, quantizer in quantizers.items():
-        axis = 1 if parameter == "weight" and is_transposed(module) else 0
-        _check_quantizer(_join(name, parameter), quantizer, getattr(module, parameter), axis)
-    channelwise = {
-        key: value for key, value in quantizers.items() if math.prod(getattr(value, "shape", ())) > 1
-    }
-    return channelwise, None if channelwise else "one encoding for the whole parameter"
+    if not divided:
+        return {}, "one encoding for the whole parameter"
+    if over == "orbits" and not blocks.actions:
+        return {}, 'it carries no actions, so no channels are known to be copies; `over="blocks"` ties blocks'
+    return divided, None
 
 
-def _check_quantizer(name: str, quantizer: QuantizerBase, parameter: torch.Tensor, axis: int) -> None:
-    """Raise unless the quantizer is ready and divides the parameter along its output channels at most."""
+def _check_quantizer(name: str, quantizer: QuantizerBase, parameter: torch.Tensor) -> None:
+    """Raise unless the quantizer is ready and divides the parameter into equal parts."""
     shape = tuple(getattr(quantizer, "shape", ()))
-    channelwise = tuple(size if position == axis else 1 for position, size in enumerate(parameter.shape))
-    # AIMET leaves out leading dimensions of one: a shape (out, 1) stands for (…, out, 1).
-    padded = (1,) * (parameter.dim() - len(shape)) + shape
     if not quantizer.is_initialized():
         received = f"no encoding of {name}"
         expected = "encodings that are computed"
         remedy = "Call `sim.compute_encodings(forward)` first."
     elif not isinstance(quantizer, AffineQuantizerBase):
-        if shape in ((), (1,)) or padded == (1,) * parameter.dim():
+        if math.prod(shape) == 1:
             return
         received = f"a {type(quantizer).__name__} of {name}"
         expected = "integer (affine) encodings"
         remedy = "Quantize this layer to integers, or leave it in floating point."
-    elif isinstance(quantizer, GroupedBlockQuantizeDequantize) or quantizer.block_size is not None:
-        received = f"blockwise encodings of shape {shape} of {name}"
-        expected = "one encoding per output channel or per tensor"
-        remedy = "Blockwise encodings cut through fields; use per-channel or per-tensor ones for this layer."
-    elif padded not in (channelwise, (1,) * parameter.dim()):
+    elif not covers(shape, tuple(parameter.shape)):
         received = f"encodings of shape {shape} of {name}, of shape {tuple(parameter.shape)}"
-        expected = f"shape {channelwise} or one encoding per tensor"
+        expected = "encodings that divide the parameter into equal parts"
         remedy = "Use AIMET's per-channel or per-tensor configuration for this layer."
     else:
         return
     raise InvalidArgumentError("sim", received=received, expected=expected, remedy=remedy)
 
 
+def _encoding_groups(
+    module: torch.nn.Module, parameter: str, quantizer: AffineQuantizerBase, blocks: LayerBlocks, over: Rule
+) -> torch.Tensor:
+    """Return which encodings of one parameter the rule makes equal."""
+    shape = tuple(getattr(module, parameter).shape)
+    if over == "blocks":
+        labels = block_labels(module, shape, blocks)
+    elif len(shape) == 1:
+        labels = bias_orbits(blocks)
+    else:
+        labels = weight_orbits(module, blocks)
+    return encoding_groups(tuple(quantizer.shape), labels)
+
+
 def _tie(
-    name: str, quantizer: AffineQuantizerBase, blocks: tuple[int, ...]
+    name: str, quantizer: AffineQuantizerBase, groups: torch.Tensor, over: Rule
 ) -> tuple[TiedEncoding, list[_Write]]:
     """Return the entry for the report, and the range to write unless the encodings are tied already."""
     # The stored range where there is one: what AIMET recomputes from the scale can be off by a rounding.
     stored = dict(quantizer.named_parameters(recurse=False))
     minimum = stored.get("min", quantizer.get_min()).detach()
     maximum = stored.get("max", quantizer.get_max()).detach()
-    tied_minimum, tied_maximum = -_block_maxima(-minimum, blocks), _block_maxima(maximum, blocks)
-    labels = _block_maxima(torch.arange(minimum.numel()), blocks)
-    entry = TiedEncoding(name, minimum.numel(), len(labels.unique()))
+    tied_minimum, tied_maximum = shared_range(minimum, maximum, groups)
+    entry = TiedEncoding(name, minimum.numel(), int(groups.max()) + 1)
     if torch.equal(tied_minimum, minimum) and torch.equal(tied_maximum, maximum):
         return entry, []
     if not all(quantizer.is_overwrite_allowed(key) for key in ("min", "max")):
+        unit = "an orbit" if over == "orbits" else "a block"
         raise InvalidArgumentError(
             "sim",
-            received=f"frozen encodings of {name} that differ within a block",
+            received=f"frozen encodings of {name} that differ within {unit}",
             expected="encodings that may be overwritten, or that are tied already",
             remedy="Call `allow_overwrite(True)` on its quantizer, or freeze it after `tie_encodings`.",
         )
     return entry, [(quantizer, tied_minimum, tied_maximum)]
-
-
-def _block_maxima(values: torch.Tensor, blocks: tuple[int, ...]) -> torch.Tensor:
-    """Return `values`, one for each output channel, with the largest of their block in the place of each.
-
-    A grouped transposed convolution has fewer values than channels, since its groups share them; blocks
-    that share a value are then joined.
-    """
-    flat = values.flatten()
-    places = torch.arange(sum(blocks), device=values.device) % len(flat)  # [channels]
-    sizes = torch.tensor(blocks, device=values.device)
-    block_of = torch.repeat_interleave(torch.arange(len(blocks), device=values.device), sizes)  # [channels]
-    while True:
-        largest = flat.new_zeros(len(blocks)).scatter_reduce(
-            0, block_of, flat[places], "amax", include_self=False
-        )
-        joined = flat.scatter_reduce(0, places, largest[block_of], "amax")
-        if torch.equal(joined, flat):
-            return joined.reshape(values.shape)
-        flat = joined

@@ -1,0 +1,1 @@
+from deploy_fixtures import images, one_thread  # noqa: F401
