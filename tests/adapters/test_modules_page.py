@@ -55,9 +55,9 @@ NOTES = """
 
 A function or a tensor method in `forward` becomes a module that computes the same bits, so that AIMET
 quantizes it. A parameter, a buffer or a number that is an operand belongs to the module then. An operation
-without a module keeps its place in the graph, and a `QuantizationPoint` quantizes its output. Operations that only move
-numbers (`view`, `permute`, slices, …) keep their place too. The right column shows the modules of the
-examples that the tests try.
+without a module keeps its place in the graph, and a `QuantizationPoint` quantizes its output. Operations that
+only move numbers (`view`, `permute`, slices, …) keep their place too. The right column shows the modules of
+the examples that the tests try.
 
 | function or method | name of the module | modules of the examples |
 |---|---|---|
