@@ -27,6 +27,7 @@ from eq_aimet.experiments.trained import count_parameters
 from eq_aimet.experiments.training import measure_accuracy, quiet_libraries
 
 if TYPE_CHECKING:
+    from eq_aimet.experiments.device_figures import DeviceFigures
     from eq_aimet.experiments.results import ResultsFolder
     from eq_aimet.experiments.settings import Settings
     from eq_aimet.experiments.training import ImageDataModule
@@ -87,8 +88,7 @@ def quantize_and_measure(
     # A plain torch model, whose additions are modules, so that AIMET sees and quantizes them too.
     with status("exporting"), quiet_libraries():
         plain = export_model(model, dummy_input=dummy_input)
-        state = {key: value.cpu().contiguous() for key, value in plain.state_dict().items()}
-        folder.write_bytes("model.safetensors", safetensors.torch.save(state))
+        _save_weights(plain, folder)
         fp32 = _judge(plain, rotated, settings, data)
 
     with status("equalizing"), quiet_libraries():
@@ -111,17 +111,7 @@ def quantize_and_measure(
 
     with status("exporting to ONNX and running it"), quiet_libraries():
         figures = deploy(sim, rotated.cpu(), folder)
-    row = TableRow(
-        name,
-        count_parameters(model),
-        fp32_accuracy=fp32.accuracy,
-        int8_accuracy=int8.accuracy,
-        fp32_error_90=fp32.error_90,
-        int8_error_90=int8.error_90,
-        fp32_error_45=fp32.error_45,
-        int8_error_45=int8.error_45,
-        device=figures,
-    )
+    row = _row(name, count_parameters(model), fp32, int8, figures)
     return NetworkFindings(row, ranges, stabilities, predictions)
 
 
@@ -143,6 +133,25 @@ def _judge(
         equivariance_error(model, images, elements=[90, 180, 270]).worst,
         equivariance_error(model, images, elements=[45]).worst,
     )
+
+
+def _row(name: str, parameters: int, fp32: _Judgement, int8: _Judgement, figures: DeviceFigures) -> TableRow:
+    return TableRow(
+        name,
+        parameters,
+        fp32_accuracy=fp32.accuracy,
+        int8_accuracy=int8.accuracy,
+        fp32_error_90=fp32.error_90,
+        int8_error_90=int8.error_90,
+        fp32_error_45=fp32.error_45,
+        int8_error_45=int8.error_45,
+        device=figures,
+    )
+
+
+def _save_weights(plain: torch.nn.Module, folder: ResultsFolder) -> None:
+    state = {key: value.cpu().contiguous() for key, value in plain.state_dict().items()}
+    folder.write_bytes("model.safetensors", safetensors.torch.save(state))
 
 
 def _equalize(

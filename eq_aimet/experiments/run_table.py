@@ -11,6 +11,7 @@ from dataclasses import Field, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from eq_aimet.errors import DataError
+from eq_aimet.experiments.foreign_files import READING_ERRORS
 from eq_aimet.experiments.tables import Table
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class TableRow:
         try:
             own = {field.name: _read(field, values) for field in fields(cls) if field.name != "device"}
             device = {field.name: _read(field, values["device"]) for field in fields(DeviceFigures)}
-        except (KeyError, TypeError) as error:
+        except READING_ERRORS as error:
             raise DataError(
                 f"a row of `table.json`: received no usable {error}; expected all values that a run writes. "
                 "Remove the file to measure again."

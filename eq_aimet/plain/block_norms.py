@@ -92,7 +92,7 @@ class NormActivation(_BlockModule):
 
     Args:
         blocks: Sizes of the blocks in channel order.
-        function: "relu", "sigmoid" or "squash", which is n / (1 + n).
+        function: "relu", "sigmoid", "softplus" or "squash", which is n / (1 + n).
         bias: What is taken off each block's norm before the function, of shape (blocks,); nothing if left
             out.
 
@@ -134,6 +134,7 @@ def _squash(norms: torch.Tensor) -> torch.Tensor:
 _FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": torch.relu,
     "sigmoid": torch.sigmoid,
+    "softplus": torch.nn.functional.softplus,
     "squash": _squash,
 }
 

@@ -1,16 +1,16 @@
-"""A module of the catalogue between two plain 1×1 convolutions: does a scale pass through it?"""
+"""A module of the catalogue between two plain layers: does a scale pass through it?"""
 
 from __future__ import annotations
 
 import copy
+import functools
 import re
 from functools import cache
 
 import torch
-from module_catalogue import Network, input_types, randomise
+from module_cases import input_types
 
 from eq_aimet import equalize_equivariant, export_model, tag_blocks
-from eq_aimet.adapters.e2cnn import enn
 from eq_aimet.symmetry import is_layer
 
 LAYER = "is a layer"
@@ -19,13 +19,13 @@ _SPREAD = 3.0  # the ranges of the source's blocks differ by this power of ten
 
 
 class Between(torch.nn.Module):
-    """Source convolutions, one per input, a module, and sink convolutions, one per output."""
+    """Source layers, one per input, a module, and sink layers, one per output."""
 
-    def __init__(self, module, in_blocks, out_blocks):
+    def __init__(self, module, in_blocks, out_blocks, layer):
         super().__init__()
-        self.sources = torch.nn.ModuleList(_source(blocks) for blocks in in_blocks)
+        self.sources = torch.nn.ModuleList(_source(layer, blocks) for blocks in in_blocks)
         self.module = module
-        self.sinks = torch.nn.ModuleList(_sink(blocks) for blocks in out_blocks)
+        self.sinks = torch.nn.ModuleList(_sink(layer, blocks) for blocks in out_blocks)
 
     def forward(self, x):
         outputs = self.module(*[source(x) for source in self.sources])
@@ -33,18 +33,18 @@ class Between(torch.nn.Module):
         return tuple(sink(output) for sink, output in zip(self.sinks, outputs, strict=True))
 
 
-def _source(blocks):
-    layer = torch.nn.Conv2d(2, sum(blocks), 1)
+def _source(build, blocks):
+    layer = build(2, sum(blocks))
     tag_blocks(layer, (1, 1), blocks)
     spread = torch.logspace(-_SPREAD / 2, _SPREAD / 2, len(blocks)).repeat_interleave(torch.tensor(blocks))
     with torch.no_grad():
-        layer.weight *= spread.reshape(-1, 1, 1, 1)
+        layer.weight *= spread.reshape(-1, *(layer.weight.dim() - 1) * [1])
         layer.bias *= spread
     return layer
 
 
-def _sink(blocks):
-    layer = torch.nn.Conv2d(sum(blocks), 2, 1)
+def _sink(build, blocks):
+    layer = build(sum(blocks), 2)
     tag_blocks(layer, blocks, (1, 1))
     return layer
 
@@ -57,17 +57,19 @@ def try_equalization(case):
     layer that takes part in it, else "no: " and the report's reason.
     """
     torch.manual_seed(0)
-    source = randomise(Network(case.build()))
+    source = case.network()
     inputs = case.inputs()
     plain = export_model(source, inputs)
     types = input_types(source.module)
     with torch.no_grad():
         typed = source.module(
-            *[enn.GeometricTensor(image, t) for t, image in zip(types, inputs, strict=True)]
+            *[case.kit.enn.GeometricTensor(image, t) for t, image in zip(types, inputs, strict=True)]
         )
     outputs = [typed[label] for label in sorted(typed)] if isinstance(typed, dict) else [typed]
-    model = Between(plain, [_blocks(t) for t in types], [_blocks(output.type) for output in outputs])
-    x = torch.randn(2, 2, case.size, case.size, generator=torch.Generator().manual_seed(5))
+    grid = types[0].gspace.dimensionality * [case.size]
+    layer = functools.partial(torch.nn.Conv2d, kernel_size=1) if grid else torch.nn.Linear
+    model = Between(plain, [_blocks(t) for t in types], [_blocks(output.type) for output in outputs], layer)
+    x = torch.randn(2, 2, *grid, generator=torch.Generator().manual_seed(5))
     before = copy.deepcopy(model.eval()).double()(x.double())
     report = equalize_equivariant(model, dummy_input=x, high_bias_fold="off")
     after = copy.deepcopy(model).double()(x.double())

@@ -9,9 +9,11 @@ import torch
 
 from eq_aimet.adapters.conversion import to_plain_module
 from eq_aimet.adapters.e2cnn import enn, gspaces
-from eq_aimet.adapters.fields import describe_layer, exact_elements, field_sizes
+from eq_aimet.adapters.fields import describe_layer, exact_elements, field_sizes, tag_with_types
 from eq_aimet.symmetry import is_symmetric, orbit_index
 from eq_aimet.symmetry.blocks import LayerBlocks, stored_blocks
+
+pytestmark = pytest.mark.exactness
 
 
 def types(space, *names):
@@ -151,3 +153,16 @@ def test_orbits_are_as_large_as_the_exact_group():
     sizes = orbit_sizes(layer)
     assert set(sizes) == {8}
     assert sum(sizes) == layer.weight.numel()
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_the_rounding_of_any_processor_is_taken_off(kernel_size):
+    """Copies of one weight that differ in their last bits stand for a processor that rounds otherwise."""
+    in_type = types(gspaces.FlipRot2dOnR2(4), "regular", "trivial")
+    layer = to_plain_module(enn.R2Conv(in_type, in_type, kernel_size))
+    with torch.no_grad():
+        layer.weight *= 1 + 3e-7 * torch.randint(-1, 2, layer.weight.shape)
+        layer.bias *= 1 + 3e-7 * torch.randint(-1, 2, layer.bias.shape)
+    assert not is_symmetric(layer)
+    tag_with_types(layer, in_type, in_type, kernel_size=kernel_size)
+    assert is_symmetric(layer)

@@ -1,23 +1,28 @@
-"""Each class of `e2cnn.nn`: its export computes the same in eval mode, and leaves the source as it was."""
+"""Each class of both libraries: its export computes the same in eval mode and leaves the source alone."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
 
-import module_catalogue
 import pytest
 import torch
-from module_catalogue import CASES, NO_LAYERS, Case, Network, field_type, randomise, regular
+from library_kits import E2CNN, ESCNN, KITS
+from module_cases import Case, Network, input_types, randomise
+from module_catalogue import CASES, public_classes
 
 from eq_aimet import export_model, layer_blocks
 from eq_aimet.adapters.conversion import to_plain_module
 from eq_aimet.adapters.e2cnn import enn
-from eq_aimet.adapters.e2cnn.modules import COMPOSITES, CONVERTERS, TRACED_THROUGH
+from eq_aimet.adapters.e2cnn.modules import CONVERTERS
+from eq_aimet.adapters.escnn.modules import REFUSED
+from eq_aimet.adapters.libraries import library_of
 from eq_aimet.errors import ExportError
 from eq_aimet.symmetry import is_symmetric
 
-C4, D4, SO2 = module_catalogue.C4, module_catalogue.D4, module_catalogue.SO2
+C4, D4, SO2 = E2CNN.c4, E2CNN.d4, E2CNN.so2
+field_type, regular = E2CNN.field_type, E2CNN.regular
+KIT_OF = {kit.name: kit for kit in KITS}
 
 
 def listed(outputs):
@@ -46,15 +51,16 @@ def storages(module):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_export_computes_what_the_source_does(case: Case):
-    network = randomise(Network(case.build()))
+    network = case.network()
     inputs = case.inputs()
     expected = run(network, inputs)
     plain = export_model(network, inputs)
     assert_close(run(plain, inputs), expected)
     other_batch = tuple(torch.cat((x, 2 * x[:1])) for x in inputs)
     assert_close(run(plain, other_batch), run(network, other_batch))
+    libraries = {kit.name for kit in KITS}
     assert not [
-        name for name, module in plain.named_modules() if "e2cnn" in type(module).__module__.split(".")
+        name for name, module in plain.named_modules() if libraries & set(type(module).__module__.split("."))
     ]
 
 
@@ -62,10 +68,10 @@ def test_export_computes_what_the_source_does(case: Case):
 def test_a_module_alone_is_a_model_too(case: Case):
     module = randomise(case.build())
     inputs = tuple(
-        enn.GeometricTensor(x, in_type)
-        for x, in_type in zip(case.inputs(), module_catalogue.input_types(module), strict=True)
+        case.kit.enn.GeometricTensor(x, in_type)
+        for x, in_type in zip(case.inputs(), input_types(module), strict=True)
     )
-    expected = run(Network(module), case.inputs())
+    expected = run(Network(case.kit, module), case.inputs())
     with torch.no_grad():
         outputs = export_model(module, inputs)(*case.inputs())
     if isinstance(outputs, dict):
@@ -76,7 +82,7 @@ def test_a_module_alone_is_a_model_too(case: Case):
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_export_leaves_the_source_as_it_was(case: Case, training: bool):
-    network = randomise(Network(case.build()))
+    network = case.network()
     with torch.no_grad():
         network.train(training)
     state = {name: value.clone() for name, value in network.state_dict().items()}
@@ -95,20 +101,26 @@ def test_export_leaves_the_source_as_it_was(case: Case, training: bool):
     assert not any(module.training for module in plain.modules())
 
 
-def test_every_public_class_is_named():
-    public = {name for name in enn.__all__ if name not in NO_LAYERS}
-    assert public == {case.cls for case in CASES}
-    known = {
-        cls for cls in {*CONVERTERS, *TRACED_THROUGH, *COMPOSITES} if cls.__module__.startswith("e2cnn.")
-    }
-    assert {getattr(enn, name) for name in public} == known
-    assert all(inspect.isclass(getattr(enn, name)) for name in public)
+@pytest.mark.parametrize("kit", KITS, ids=str)
+def test_every_public_class_is_named(kit):
+    public = public_classes(kit)
+    assert public == {case.cls for case in CASES if case.kit is kit}
+    library = library_of(kit.c4)
+    tables = {*library.converters, *library.traced_through, *library.composites} - set(REFUSED)
+    known = {cls for cls in tables if library.owns(cls)}
+    assert {getattr(kit.enn, name) for name in public} == known
+    assert all(inspect.isclass(getattr(kit.enn, name)) for name in public)
 
 
-def test_a_class_that_nobody_names_is_missed(monkeypatch):
-    monkeypatch.setattr(enn, "__all__", [*enn.__all__, "NewModule"])
+@pytest.mark.parametrize("kit", KITS, ids=str)
+def test_a_class_that_nobody_names_is_missed(kit, monkeypatch):
+    class NewModule(kit.enn.EquivariantModule):
+        pass
+
+    monkeypatch.setattr(kit.enn, "NewModule", NewModule, raising=False)
+    monkeypatch.setattr(kit.enn, "__all__", [*kit.enn.__all__, "NewModule"])
     with pytest.raises(AssertionError):
-        test_every_public_class_is_named()
+        test_every_public_class_is_named(kit)
 
 
 @pytest.mark.parametrize(
@@ -117,17 +129,20 @@ def test_a_class_that_nobody_names_is_missed(monkeypatch):
         lambda: enn.R2Conv(regular(C4), regular(C4), 3),
         lambda: enn.R2ConvTransposed(regular(C4), regular(C4), 3),
         lambda: enn.R2Diffop(regular(C4), regular(C4), 3, accuracy=1),
+        lambda: ESCNN.enn.R2Conv(ESCNN.regular(ESCNN.c4), ESCNN.regular(ESCNN.c4), 3),
+        lambda: ESCNN.enn.TensorProductModule(ESCNN.regular(ESCNN.c4), ESCNN.regular(ESCNN.c4)),
     ],
-    ids=["R2Conv", "R2ConvTransposed", "R2Diffop"],
+    ids=["R2Conv", "R2ConvTransposed", "R2Diffop", "escnn R2Conv", "escnn TensorProductModule"],
 )
 def test_weights_that_changed_in_eval_mode_are_exported(build):
     module = randomise(build())
     x = torch.randn(1, 8, 7, 7)
     with torch.no_grad():
         module.weights.mul_(2.0)
-        stale = module(enn.GeometricTensor(x, module.in_type)).tensor
+        typed = KIT_OF[type(module).__module__.partition(".")[0]].enn.GeometricTensor(x, module.in_type)
+        stale = module(typed).tensor
         plain = to_plain_module(module)
-        fresh = module.train().eval()(enn.GeometricTensor(x, module.in_type)).tensor
+        fresh = module.train().eval()(typed).tensor
         assert_close([plain(x)], [fresh])
     assert not torch.allclose(stale, fresh)
 
@@ -142,6 +157,9 @@ def test_weights_that_changed_in_eval_mode_are_exported(build):
         enn.PointwiseMaxPoolAntialiased(regular(D4), 2),
         enn.GNormBatchNorm(regular(D4)),
         enn.InnerBatchNorm(regular(D4)),
+        ESCNN.enn.R2ConvTransposed(ESCNN.regular(ESCNN.d4), ESCNN.regular(ESCNN.d4), 3),
+        ESCNN.enn.R2Conv(ESCNN.regular(ESCNN.d4), ESCNN.regular(ESCNN.d4), 5),
+        ESCNN.enn.IIDBatchNorm2d(ESCNN.regular(ESCNN.d4)),
     ],
     ids=lambda module: type(module).__name__,
 )
@@ -208,12 +226,12 @@ def test_users_own_modules():
     assert isinstance(to_plain_module(Renamed(in_type)), torch.nn.ReLU)
     assert to_plain_module(Doubled(in_type)) is None
     x = torch.randn(1, 4, 3, 3)
-    assert torch.equal(export_model(Network(Doubled(in_type)), x)(x), 2.0 * x.relu())
+    assert torch.equal(export_model(Network(E2CNN, Doubled(in_type)), x)(x), 2.0 * x.relu())
 
 
 def test_state_dict_holds_every_number():
     for case in CASES:
-        plain = export_model(Network(case.build()), case.inputs())
+        plain = export_model(Network(case.kit, case.build()), case.inputs())
         state = plain.state_dict()
         missing = [name for name, _ in plain.named_buffers() if name not in state]
         constants = [
@@ -228,20 +246,20 @@ def test_state_dict_holds_every_number():
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_export_moves_to_another_device_as_a_whole(case: Case):
     """The meta device stands for a GPU: whatever stays behind on the CPU makes the forward fail."""
-    plain = export_model(Network(case.build()), case.inputs()).to("meta")
+    plain = export_model(Network(case.kit, case.build()), case.inputs()).to("meta")
     outputs = listed(plain(*(x.to("meta") for x in case.inputs())))
-    expected = run(Network(case.build()).eval(), case.inputs())
+    expected = run(Network(case.kit, case.build()).eval(), case.inputs())
     assert [output.device.type for output in outputs] == len(expected) * ["meta"]
     assert [output.shape for output in outputs] == [output.shape for output in expected]
 
 
 def test_double_precision_is_kept():
     in_type = field_type(SO2, 0, 1, 2)
-    network = randomise(Network(enn.NormNonLinearity(in_type))).double()
+    network = randomise(Network(E2CNN, enn.NormNonLinearity(in_type))).double()
     x = torch.randn(1, in_type.size, 5, 5, dtype=torch.float64)
     plain = export_model(network, x)
     assert_close(run(plain, (x,)), run(network, (x,)), tolerance=1e-14)
     vectors = export_model(
-        Network(enn.VectorFieldNonLinearity(regular(C4))).double(), torch.randn(1, 8, 3, 3).double()
+        Network(E2CNN, enn.VectorFieldNonLinearity(regular(C4))).double(), torch.randn(1, 8, 3, 3).double()
     )
     assert {value.dtype for value in vectors.state_dict().values()} == {torch.float64}

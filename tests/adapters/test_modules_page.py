@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-from module_catalogue import CASES, NO_LAYERS, Network, randomise
+from function_table import function_rows
+from library_kits import KITS
+from module_catalogue import CASES, DISTINCT_CASES, NO_LAYERS, public_classes
 from module_equalization import LAYER, YES, try_equalization
-from test_functions import FUNCTIONS, exported
 
 from eq_aimet import export_model
-from eq_aimet.adapters.e2cnn import enn
-from eq_aimet.adapters.functions.conversion import CONVERTERS
+from eq_aimet.adapters.escnn.modules import REASONS
 from eq_aimet.plain import GroupMaxPool, NormMaxPool, SelectChannels, UnevenMaxPool
+
+# What the names of examples say of functions that do not commute with a positive scale.
+FUNCTIONS = ("ELU[", "p_elu", "sigmoid", "tanh", "squash", "softplus", "NonLinearityUniform")
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -30,23 +32,29 @@ HEAD = """---
 orphan: true
 ---
 
-# Modules of e2cnn
+# Modules of e2cnn and escnn
 
 <!-- Written by tests/adapters/test_modules_page.py; see there how to write it anew. -->
 
-What `export_model` makes of each class of `e2cnn.nn`. "Exports" means that the plain module computes what the
-source does in eval mode, to a relative difference of 1e-6, for each of the examples. "Quantized" means that
+What `export_model` makes of each class of `e2cnn.nn` and `escnn.nn`. One function makes the plain module of
+a class that both libraries have, so AIMET tries the examples of such a class once, with e2cnn. "Exports"
+means that the plain module computes what the source does in eval mode, to a relative difference of 1e-6, for
+each of the examples in each library. "Quantized" means that
 AIMET's `QuantizationSimModel` takes the plain module and finds encodings for its output or, where the
 output's values are some of the input's, hands on those of the input. "Equalized through" means that
 `equalize_equivariant` moves scales from a 1×1 convolution before the plain module to one behind it, and that
 the function stays the same to 1e-5; convolutions take part in it themselves. A "no" names the examples and
 the reason that the report gives.
 
-| `e2cnn.nn` | plain modules | exports | quantized | equalized through | examples |
-|---|---|---|---|---|---|
+| class | e2cnn | escnn | plain modules | exports | quantized | equalized through | examples |
+|---|---|---|---|---|---|---|---|
 """
 
 NOTES = """
+## Classes of escnn that are refused
+
+{refused}
+
 ## Not layers
 
 {others}
@@ -109,7 +117,7 @@ it is refused
 
 @cache
 def export(case):
-    network = randomise(Network(case.build()))
+    network = case.network()
     inputs = case.inputs()
     plain = export_model(network, inputs)
     with torch.no_grad():
@@ -159,37 +167,28 @@ def is_quantized(case):
 def page():
     """Return the text of the page."""
     rows = []
-    for name in sorted(set(enn.__all__) - set(NO_LAYERS)):
+    for name in sorted(set().union(*map(public_classes, KITS))):
         cases = [case for case in CASES if case.cls == name]
-        kinds = dict.fromkeys(type(m).__name__ for case in cases[:1] for m in _leaves(export(case)[0]))
+        distinct = [case for case in DISTINCT_CASES if case.cls == name]
+        kinds = dict.fromkeys(type(m).__name__ for m in _leaves(export(distinct[0])[0]))
         exports = all(export(case)[2] for case in cases)
-        quantized = all(is_quantized(case) for case in cases)
+        quantized = all(is_quantized(case) for case in distinct)
+        libraries = " | ".join("yes" if name in public_classes(kit) else "–" for kit in KITS)
         rows.append(
-            f"| `{name}` | {', '.join(f'`{kind}`' for kind in kinds)} | {_mark(exports)} | "
-            f"{_mark(quantized)} | {_equalized(cases)} | "
-            f"{'; '.join(case.variant for case in cases)} |"
+            f"| `{name}` | {libraries} | {', '.join(f'`{kind}`' for kind in kinds)} | {_mark(exports)} | "
+            f"{_mark(quantized)} | {_equalized(distinct)} | {'; '.join(case.variant for case in distinct)} |"
         )
     others = "\n".join(f"- `{name}`: {reason}." for name, reason in NO_LAYERS.items())
-    functions = "\n".join(_function_rows())
-    return HEAD + "\n".join(rows) + "\n" + NOTES.format(others=others, functions=functions)
-
-
-def _function_rows():
-    """Return a row for each stem of module names: the functions, and the modules of the examples."""
-    stems = {}
-    for target, (stem, _) in CONVERTERS.items():
-        name = f"Tensor.{target}" if isinstance(target, str) else getattr(target, "__name__", str(target))
-        stems.setdefault(stem, {})[name] = None
-    made = {}
-    for function, _ in FUNCTIONS.values():
-        model = exported(function)
-        for name, module in model.named_modules():
-            stem = re.sub(r"_[0-9]+$", "", name)
-            if stem in stems:
-                made.setdefault(stem, {})[type(module).__name__] = None
-    for stem, names in stems.items():
-        modules = ", ".join(f"`{module}`" for module in made.get(stem, ()))
-        yield f"| {', '.join(f'`{name}`' for name in names)} | {stem} | {modules} |"
+    refused = "\n".join(
+        f"- {', '.join(f'`{name}`' for name, why in REASONS.items() if why == reason)}: {reason}."
+        for reason in dict.fromkeys(REASONS.values())
+    )
+    return (
+        HEAD
+        + "\n".join(rows)
+        + "\n"
+        + NOTES.format(others=others, refused=refused, functions="\n".join(function_rows()))
+    )
 
 
 def _equalized(cases):
@@ -210,17 +209,18 @@ def _mark(is_true):
     return "yes" if is_true else "no"
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", DISTINCT_CASES, ids=str)
 def test_aimet_simulates_every_module(case):
     assert is_quantized(case)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", DISTINCT_CASES, ids=str)
 def test_equalization_crosses_every_module_that_commutes(case):
     verdict, change = try_equalization(case)
     assert change <= 1e-5
-    # e2cnn's functions that are not homogeneous: all others must be crossed, or take part themselves.
-    stops = any(name in str(case) for name in ("ELU[", "p_elu", "sigmoid", "tanh", "squash"))
+    # Functions that are not homogeneous stop a scale; a Fourier transform is a layer on either side of one.
+    # A uniform gate is part of the field that it gates, so the field's scale would reach its sigmoid.
+    stops = any(name in str(case) for name in FUNCTIONS) and "Fourier" not in str(case)
     assert verdict.startswith("no: ") if stops else verdict in (YES, LAYER)
     assert not stops or verdict.endswith("does not commute with a positive scale")
 
@@ -235,6 +235,7 @@ def test_the_page_is_up_to_date():
 def test_the_page_shows_a_failure(monkeypatch):
     case = CASES[0]
     monkeypatch.setitem(globals(), "CASES", [case])
-    monkeypatch.setitem(globals(), "NO_LAYERS", {name: "" for name in enn.__all__ if name != case.cls})
+    monkeypatch.setitem(globals(), "DISTINCT_CASES", [case])
+    monkeypatch.setitem(globals(), "public_classes", lambda kit: {case.cls} if kit is case.kit else set())
     monkeypatch.setitem(globals(), "is_quantized", lambda case: False)
-    assert f"| `{case.cls}` | `Conv2d` | yes | no | is a layer | {case.variant} |" in page()
+    assert f"| `{case.cls}` | yes | – | `Conv2d` | yes | no | is a layer | {case.variant} |" in page()

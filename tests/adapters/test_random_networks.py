@@ -2,7 +2,7 @@
 
 Equalization changes neither, and its report names every layer.
 
-`EQ_AIMET_RANDOM_NETWORKS` says how many are drawn.
+`EQ_AIMET_RANDOM_NETWORKS` says how many are drawn of each library.
 """
 
 from __future__ import annotations
@@ -10,36 +10,40 @@ from __future__ import annotations
 import copy
 import os
 
-import module_catalogue
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from library_kits import E2CNN, ESCNN
+from module_cases import randomise
 
 from eq_aimet import equalize_equivariant, equivariance_error, export_model
-from eq_aimet.adapters.e2cnn import enn, gspaces
 from eq_aimet.symmetry import is_layer
 
+IN_CI = "EQ_AIMET_RANDOM_NETWORKS" not in os.environ
 COUNT = int(os.environ.get("EQ_AIMET_RANDOM_NETWORKS", "25"))
 SIZE = 9
+# escnn samples its bases in float32: copies of a weight differ by up to 1e-6, and the export averages them.
+TOLERANCES = {"e2cnn": 1e-6, "escnn": 5e-6}
 TURNS = [90.0, 180.0, 270.0]
 
 
 class RandomNetwork(torch.nn.Module):
     """Stages of modules, each alone, with a residual, or in two branches that are joined."""
 
-    def __init__(self, space, plan):
+    def __init__(self, kit, space, plan):
         super().__init__()
-        self.space = space
+        self.kit, self.space = kit, space
+        enn = kit.enn
         self.in_type = enn.FieldType(space, [space.trivial_repr])
-        fields = _type(space, plan["widths"][0])
+        fields = _fields(kit, space, plan["widths"][0])
         self.lift = enn.R2Conv(self.in_type, fields, 3, padding=1)
         self.stages, self.joins = torch.nn.ModuleList(), []
         for kind, join, width in plan["stages"]:
-            target = fields if join == "residual" else _type(space, width)
-            branches = torch.nn.ModuleList([_stage(kind, fields, target)])
+            target = fields if join == "residual" else _fields(kit, space, width)
+            branches = torch.nn.ModuleList([_stage(kit, kind, fields, target)])
             if join == "branches":
-                branches.append(_stage("pointwise", fields, _type(space, 1)))
+                branches.append(_stage(kit, "pointwise", fields, _fields(kit, space, 1)))
                 target = branches[0].out_type + branches[1].out_type
             self.stages.append(branches)
             self.joins.append(join)
@@ -47,6 +51,7 @@ class RandomNetwork(torch.nn.Module):
         self.fields = fields
 
     def forward(self, x):
+        enn = self.kit.enn
         x = self.lift(enn.GeometricTensor(x, self.in_type))
         for branches, join in zip(self.stages, self.joins, strict=True):
             if join == "residual":
@@ -62,22 +67,22 @@ class RandomNetwork(torch.nn.Module):
         return x.tensor
 
 
-def _type(space, width):
+def _fields(kit, space, width):
     """Return regular and trivial fields in turn, so that sizes are mixed and not adjacent."""
     order = [space.regular_repr, space.trivial_repr, space.regular_repr]
-    return enn.FieldType(space, [order[position % 3] for position in range(width)])
+    return kit.enn.FieldType(space, [order[position % 3] for position in range(width)])
 
 
-def _vectors(space):
+def _vectors(kit, space):
     group = space.fibergroup
-    vector = space.irrep(1, 1) if isinstance(space, gspaces.FlipRot2dOnR2) else space.irrep(1)
-    return enn.FieldType(space, [vector, space.trivial_repr, vector]) if group.order() > 2 else None
+    vector = space.irrep(1, 1) if kit.is_dihedral(space) else space.irrep(1)
+    return kit.enn.FieldType(space, [vector, space.trivial_repr, vector]) if group.order() > 2 else None
 
 
-def _stage(kind, in_type, out_type):
+def _stage(kit, kind, in_type, out_type):
     """Return a sequence of modules from one type to the other."""
-    space = in_type.gspace
-    vectors = _vectors(space)
+    enn, space = kit.enn, in_type.gspace
+    vectors = _vectors(kit, space)
     if kind == "norm" and vectors is not None:
         return enn.SequentialModule(
             enn.R2Conv(in_type, vectors, 3, padding=1),
@@ -131,27 +136,48 @@ PLANS = st.fixed_dictionaries(
 )
 
 
+def check_random_networks(kit, count, plans=PLANS):
+    """Draw networks of one library, and check each of them."""
+
+    @settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=IN_CI,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
+    @given(plan=plans)
+    def check(plan):
+        check_network(kit, plan)
+
+    check()
+
+
 @pytest.mark.filterwarnings("ignore")
-@settings(
-    max_examples=COUNT,
-    deadline=None,
-    derandomize=COUNT <= 25,
-    suppress_health_check=list(HealthCheck),
-    database=None,
-)
-@given(plan=PLANS)
-def test_random_networks(plan):
+def test_random_networks_of_e2cnn():
+    check_random_networks(E2CNN, COUNT)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_random_networks_of_escnn():
+    # escnn needs minutes for the bases of D_N with N > 4, until it has stored them on the disk.
+    quick = PLANS.filter(lambda plan: plan["group"][0] == "C" or plan["group"][1] <= 4)
+    check_random_networks(ESCNN, 10 if IN_CI else COUNT, quick if IN_CI else PLANS)
+
+
+def check_network(kit, plan):
+    """Check the export and the equalization of the network of a plan."""
     kind, order = plan["group"]
-    space = gspaces.Rot2dOnR2(order) if kind == "C" else gspaces.FlipRot2dOnR2(order)
+    space = kit.rotations(order) if kind == "C" else kit.flips_and_rotations(order)
     torch.manual_seed(plan["seed"])
-    network = module_catalogue.randomise(RandomNetwork(space, plan), plan["seed"])
+    network = randomise(RandomNetwork(kit, space, plan), plan["seed"])
     image = torch.randn(2, 1, SIZE, SIZE)
     plain = export_model(network, image)
     with torch.no_grad():
         expected, actual = network(image), plain(image)
     scale = float(expected.abs().max())
-    assert float((expected - actual).abs().max()) <= 1e-6 * scale
-    if _rotations(space) % 4 == 0:
+    assert float((expected - actual).abs().max()) <= TOLERANCES[kit.name] * scale
+    if kit.rotation_order(space) % 4 == 0:
         # The fields turn as well as the image: the largest channel of each tells how far they do so.
         source, export = (_error(model, image, network) for model in (copy.deepcopy(network), plain))
         assert export <= max(1.05 * source, 1e-12)
@@ -159,13 +185,14 @@ def test_random_networks(plan):
 
 
 def _check_equalization(plain, image, network):
-    has_turns = _rotations(network.space) % 4 == 0
+    has_turns = network.kit.rotation_order(network.space) % 4 == 0
     before, error = _in_double(plain, image), _error(plain, image, network) if has_turns else 0.0
     report = equalize_equivariant(plain, dummy_input=image, high_bias_fold="off")
     after = _in_double(plain, image)
     assert float((before - after).abs().max()) <= 1e-5 * float(before.abs().max())
     if has_turns:
-        assert _error(plain, image, network) <= max(error, 1e-10)
+        # A network without exact weights keeps its error up to the rounding of the scaled weights.
+        assert _error(plain, image, network) <= max(2.0 * error, 1e-10)
     names = [name for name, module in plain.named_modules() if is_layer(module)]
     assert sorted(layer.name for layer in report.layers) == sorted(names)
     assert all(layer.reason for layer in report.left_out)
@@ -177,16 +204,11 @@ def _in_double(plain, image):
 
 
 def _error(model, image, network):
+    kit = network.kit
+
     def transform(output, element):
-        turned = enn.GeometricTensor(element.turn(output), network.fields)
-        steps = round(element.angle / 360 * _rotations(network.space)) % _rotations(network.space)
-        group_element = (0, steps) if isinstance(network.space, gspaces.FlipRot2dOnR2) else steps
-        matrix = torch.tensor(network.fields.representation(group_element))
-        return torch.einsum("oi,bihw->bohw", matrix.to(output), turned.tensor)
+        turned = kit.enn.GeometricTensor(element.turn(output), network.fields)
+        matrix = network.fields.representation(kit.element(network.space, element.angle))
+        return torch.einsum("oi,bihw->bohw", torch.tensor(matrix).to(output), turned.tensor)
 
     return equivariance_error(model, image, elements=TURNS, transform_output=transform).worst
-
-
-def _rotations(space):
-    group = space.fibergroup
-    return group.rotation_order if isinstance(space, gspaces.FlipRot2dOnR2) else group.order()

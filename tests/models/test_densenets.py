@@ -1,23 +1,19 @@
-"""Both DenseNets: sizes, counterparts, invariance, refusals, training, and the way to an INT8 file."""
+"""Both DenseNets: sizes, counterparts, invariance and training."""
 
 from __future__ import annotations
 
 import copy
-import logging
 import subprocess
 import sys
 
 import pytest
 import torch
+from densenet_samples import P4, P4M, SIZE, WIDTH, noise_images, trained_network
 
 from eq_aimet.adapters.e2cnn import enn
-from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.models import DenseNet, EquivariantDenseNet
 from eq_aimet.models.dense_architecture import plan_dense_architecture, pooling_window
 
-SIZE = 33  # grids 16, 8, 4 and 2: both windows occur
-WIDTH = 0.25
-P4M, P4 = {"group": 4, "reflections": True}, {"group": 4, "reflections": False}
 ELEMENTS = [
     lambda x, turns=turns, flip=flip: x.rot90(turns, (2, 3)).flip(3) if flip else x.rot90(turns, (2, 3))
     for flip in (False, True)
@@ -36,26 +32,6 @@ def _weights(network):
         for module in network.modules()
         if isinstance(module, (enn.R2Conv, torch.nn.Conv2d))
     ]
-
-
-def _trained(make=EquivariantDenseNet, *, size=SIZE, width=WIDTH, seed=0, **arguments):
-    """A network whose batch norms have seen data and whose weights have been moved by gradients."""
-    torch.manual_seed(seed)
-    network = make(width=width, input_size=size, **arguments)
-    for module in network.modules():
-        if isinstance(module, (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)):
-            module.momentum = 1.0  # two steps are too few for a running average
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    for _ in range(2):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(_images(8, size)), torch.arange(8) % 2).backward()
-        optimizer.step()
-    return network
-
-
-def _images(count, size=SIZE):
-    """Noise of different brightness and colour, so that the answers differ."""
-    return 2 * torch.rand(count, 3, 1, 1) * torch.rand(count, 3, size, size)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +105,8 @@ def test_a_group_of_one_element_is_the_conventional_network():
 @pytest.mark.parametrize("size", [32, 33, 47])
 @pytest.mark.parametrize("arguments", [P4, P4M], ids=["P4", "P4M"])
 def test_turns_change_nothing_in_float64(arguments, size, training):
-    network = _trained(size=size, **arguments).double().train(training)
-    x = _images(4, size).double()
+    network = trained_network(size=size, **arguments).double().train(training)
+    x = noise_images(4, size).double()
     with torch.no_grad():
         expected = network(x)
         changes = [(network(act(x)) - expected).abs().max() for act in ELEMENTS]
@@ -147,8 +123,8 @@ def test_turns_change_nothing_in_float64(arguments, size, training):
     ("group", "reflections", "kept"), [(1, True, [0, 4]), (2, False, [0, 2]), (2, True, [0, 2, 4, 6])]
 )
 def test_smaller_groups_have_their_own_elements_and_no_others(group, reflections, kept):
-    network = _trained(group=group, reflections=reflections).double().eval()
-    x = _images(2).double()
+    network = trained_network(group=group, reflections=reflections).double().eval()
+    x = noise_images(2).double()
     with torch.no_grad():
         changes = [(network(act(x)) - network(x)).abs().max() / network(x).abs().max() for act in ELEMENTS]
     assert [number for number, change in enumerate(changes) if change < 1e-10] == kept
@@ -156,8 +132,8 @@ def test_smaller_groups_have_their_own_elements_and_no_others(group, reflections
 
 
 def test_the_conventional_network_does_change():
-    network = _trained(DenseNet).double().eval()
-    x = _images(2).double()
+    network = trained_network(DenseNet).double().eval()
+    x = noise_images(2).double()
     with torch.no_grad():
         assert (network(ELEMENTS[1](x)) - network(x)).abs().max() > 1e-4 * network(x).abs().max()
 
@@ -182,21 +158,21 @@ def test_other_channels_classes_and_sizes(make):
 @pytest.mark.parametrize("loaded_in", [True, False])
 @pytest.mark.parametrize("saved_in", [True, False])
 def test_a_checkpoint_of_either_mode_loads_in_either(saved_in, loaded_in, tmp_path):
-    source, target = _trained(seed=0), _trained(seed=1).train(loaded_in)
+    source, target = trained_network(seed=0), trained_network(seed=1).train(loaded_in)
     torch.save(source.train(saved_in).state_dict(), tmp_path / "network.pt")
     state = torch.load(tmp_path / "network.pt")
     assert not [key for key in state if key.endswith((".filter", ".expanded_bias"))]
     target.load_state_dict(state)
     assert target.training is loaded_in
-    x = _images(2)
+    x = noise_images(2)
     with torch.no_grad():
         assert torch.equal(target.eval()(x), source.eval()(x))
 
 
 def test_deep_copies_in_eval_mode_are_independent():
-    network = _trained().eval()
+    network = trained_network().eval()
     clone = copy.deepcopy(network).double()
-    x = _images(2)
+    x = noise_images(2)
     with torch.no_grad():
         assert torch.allclose(clone(x.double()).float(), network(x), atol=1e-4)
         assert network(x).dtype is torch.float32
@@ -243,156 +219,6 @@ def test_training_learns_synthetic_tissue(make, arguments, steps, tissue):
     with torch.no_grad():
         answers = network.eval()(test_images).argmax(1)
     assert float((answers == test_labels).float().mean()) > 0.7
-
-
-@pytest.fixture
-def _quiet():
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-@pytest.mark.usefixtures("_quiet")
-@pytest.mark.parametrize(("arguments", "elements"), [(P4, 3), (P4M, 7)], ids=["P4", "P4M"])
-def test_int8_files_are_bit_exact(arguments, elements, tmp_path):
-    from aimet_torch.quantsim import QuantizationSimModel
-
-    from eq_aimet import (
-        assert_bit_exact,
-        equalize_equivariant,
-        equivariance_error,
-        export_model,
-        export_onnx,
-        make_portable,
-        tie_encodings,
-        verify_onnx,
-    )
-
-    network = _trained(**arguments).eval()
-    images = _images(32)
-    plain = export_model(network, images[:1])
-    expected = plain(images)
-    assert torch.allclose(expected, network(images), atol=1e-6 * float(expected.detach().abs().max()))
-    assert not any(type(module).__module__.startswith("e2cnn") for module in plain.modules())
-
-    report = equalize_equivariant(plain, dummy_input=images[:1])
-    _check_equalization(report)
-    assert torch.allclose(plain(images), expected, atol=1e-5 * float(expected.detach().abs().max()))
-    assert float(equivariance_error(plain, images[:2])) < 1e-10
-
-    sim = QuantizationSimModel(plain, dummy_input=images[:1])
-    sim.compute_encodings(lambda quantized: quantized(images))
-    tie_encodings(sim)
-    make_portable(sim)
-    assert float(equivariance_error(sim.model, images[:2])) == 0.0
-    export_onnx(sim, images[:1], tmp_path / "model.onnx")
-    verified = verify_onnx(tmp_path / "model.onnx", sim, images, runs=1, threads=(1,), reference_images=2)
-    assert_bit_exact(verified)
-    assert len(verified.elements) == elements
-    assert verified.fidelity.reference_difference == 0
-    assert verified.fidelity.sqnr_deployed > max(10, verified.fidelity.sqnr_sim - 1)
-
-
-def _check_equalization(report):
-    """Nothing is left out: all batch norms are folded, and each stage is one region of two writers."""
-    assert len(report.norms) == 10
-    assert all(norm.folded_into for norm in report.norms)
-    assert len(report.layers) == 11
-    assert report.left_out == ()
-    readers = [(f"blocks.{n}.layer.0", f"blocks.{n + 1}.transition.1") for n in range(4)]
-    writers = [("stem.0", "blocks.0.layer.0")]
-    writers += [(f"blocks.{n}.transition.1", f"blocks.{n}.layer.0") for n in range(1, 5)]
-    assert [region.sources for region in report.regions] == writers
-    assert [region.sinks for region in report.regions] == [*readers, ("blocks.4.layer.0", "classifier")]
-    assert all(region.scales.smallest < 0.9 * region.scales.largest for region in report.regions)
-
-
-@pytest.mark.usefixtures("_quiet")
-def test_the_conventional_network_goes_through_aimet_as_it_is():
-    from aimet_torch.cross_layer_equalization import equalize_model
-    from aimet_torch.quantsim import QuantizationSimModel
-
-    import eq_aimet.aimet  # noqa: F401 (tells AIMET of the mask and the concatenation)
-
-    network = _trained(DenseNet).eval()
-    images = _images(8)
-    expected = network(images).detach()
-    equalize_model(network, dummy_input=images[:1])
-    sim = QuantizationSimModel(network, dummy_input=images[:1])
-    sim.compute_encodings(lambda quantized: quantized(images))
-    joined = [m for name, m in sim.model.named_modules() if name.endswith(".concat")]
-    assert len(joined) == 5
-    assert all(module.output_quantizers[0].is_initialized() for module in joined)  # it ran
-    difference = (sim.model(images) - expected).abs().max() / expected.abs().max()
-    assert 0 < difference < 0.1
-
-
-@pytest.mark.parametrize("make", [DenseNet, EquivariantDenseNet])
-@pytest.mark.parametrize("shape", [(2, 3, 35, 35), (2, 1, 33, 33), (3, 33, 33), (2, 3, 33, 35)])
-def test_another_shape_is_refused(make, shape):
-    network = make(width=WIDTH, input_size=SIZE)
-    with pytest.raises(InvalidArgumentError) as raised:
-        network(torch.zeros(shape))
-    assert str(raised.value) == (
-        f"`x`: received shape {shape}; expected (batch, 3, 33, 33). Crop or resize the images to 33×33, or "
-        "build the network with the `in_channels` and `input_size` of your images."
-    )
-
-
-@pytest.mark.parametrize("make", [DenseNet, EquivariantDenseNet])
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"num_classes": 0}, "`num_classes`: received 0; expected an integer of at least 1."),
-        ({"num_classes": 2.0}, "`num_classes`: received 2.0; expected an integer of at least 1."),
-        ({"in_channels": True}, "`in_channels`: received True; expected an integer of at least 1."),
-        ({"input_size": 0}, "`input_size`: received 0; expected an integer of at least 1."),
-        (
-            {"input_size": 31},
-            "`input_size`: received 31; expected at least 32, which leaves a final grid of 2. "
-            "Pad or resize the input to 32 or more.",
-        ),
-        ({"width": 0.03}, "`width`: received 0.03; expected at least 0."),
-        ({"width": float("nan")}, "`width`: received nan; expected a number above 0 and at most 16."),
-        ({"width": float("inf")}, "`width`: received inf; expected a number above 0 and at most 16."),
-        ({"width": "wide"}, "`width`: received 'wide'; expected a number above 0 and at most 16."),
-    ],
-)
-def test_wrong_arguments_are_refused(make, arguments, text):
-    with pytest.raises(InvalidArgumentError) as raised:
-        make(**arguments)
-    assert text in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (
-            {"group": 8},
-            "`group`: received 8; expected 1, 2 or 4: turns by which 3×3 filters stay on their pixels. "
-            "Take EquivariantMobileNetV2 for finer rotations.",
-        ),
-        (
-            {"group": True},
-            "`group`: received True; expected 1, 2 or 4: turns by which 3×3 filters stay on their pixels. "
-            "Take EquivariantMobileNetV2 for finer rotations.",
-        ),
-        (
-            {"reflections": "yes"},
-            "`reflections`: received 'yes'; expected True or False. "
-            "Take True where images have no handedness, as tissue has none.",
-        ),
-        (
-            {"width": 0.1},
-            "`width`: received 0.1; expected at least 0.109, at which a layer is one field of 8 "
-            "channels. Widen the network or take a smaller group.",
-        ),
-    ],
-)
-def test_wrong_arguments_of_the_equivariant_one_are_refused(arguments, text):
-    with pytest.raises(InvalidArgumentError) as raised:
-        EquivariantDenseNet(**arguments)
-    assert str(raised.value) == text
 
 
 IMPORTS = """

@@ -9,6 +9,8 @@ import torch
 
 from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
 
+pytestmark = pytest.mark.exactness
+
 SIZE = 23  # grids 11, 5 and 3: both paddings occur
 
 

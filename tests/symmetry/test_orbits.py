@@ -21,6 +21,8 @@ from eq_aimet.symmetry import (
 )
 from eq_aimet.symmetry.orbits import bias_orbits, orbit_means, orbit_spreads, remove_rounding
 
+pytestmark = pytest.mark.exactness
+
 
 def e2cnn_convolution(
     order: int, fields: tuple[int, int], kernel_size: int, groups: int = 1

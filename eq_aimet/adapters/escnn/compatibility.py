@@ -1,7 +1,8 @@
 """Mends of escnn 1.0.11 on current torch, numpy and scikit-learn.
 
-One of its lines fails with scikit-learn from 1.2 on, one with current torch, and some modules turn float64
-into float32. A mend changes names inside the one module of escnn that needs it, and no number in float32.
+escnn gives a `numpy.matrix` to scikit-learn, which refuses it from version 1.2 on, and takes a view of an
+einsum, which current torch refuses. Spaces of one point have no hash, and some modules turn float64 into
+float32. A mend changes names inside the one module of escnn that needs it, and no number in float32.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any
 
 import numpy as np
 from escnn import nn as enn
-from escnn.group import _numerical
+from escnn.group import _numerical, cyclic_group
+from escnn.gspaces import GSpace0D, no_base_space
 from escnn.nn.modules.batchnormalization import gnorm
 
 from eq_aimet.adapters.mending import Mend, apply_mends, lay_out_einsums, views_einsums
@@ -51,8 +53,27 @@ def _decompose(randomized_svd: Any, matrix: Any, **options: Any) -> Any:
     return randomized_svd(np.asarray(matrix), **options)
 
 
+def _lacks_hash() -> bool:
+    """Return whether a space of one point has no hash: its own asks its group, which has none."""
+    try:
+        hash(no_base_space(cyclic_group(1)))
+    except TypeError:
+        return True
+    return False
+
+
+def _hash_by_name() -> None:
+    GSpace0D.__hash__ = _hash_space
+
+
+def _hash_space(space: GSpace0D) -> int:
+    """Return a hash that is the same for equal spaces, as the spaces of the plane have one."""
+    return hash(space.name)
+
+
 MENDS = (
     Mend("np.matrix in scikit-learn: R2Conv of D_N and O(2)", _refuses_matrices, _take_arrays),
+    Mend("no hash: types on one point", _lacks_hash, _hash_by_name),
     Mend(
         "float32 outputs of float64 fields",
         lambda: bool(single_precision_classes(enn)),

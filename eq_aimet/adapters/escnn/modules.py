@@ -15,7 +15,7 @@ from eq_aimet.adapters.library import Composite, Converter
 from eq_aimet.adapters.twins.table import shared_composites, shared_converters, shared_traced_through
 from eq_aimet.errors import ExportError
 
-__all__ = ["COMPOSITES", "CONVERTERS", "REFUSED", "TRACED_THROUGH"]
+__all__ = ["COMPOSITES", "CONVERTERS", "REASONS", "REFUSED", "TRACED_THROUGH"]
 
 COMPOSITES: dict[type, Composite] = shared_composites(enn)
 TRACED_THROUGH: frozenset[type] = frozenset(shared_traced_through(enn))
@@ -23,7 +23,7 @@ TRACED_THROUGH: frozenset[type] = frozenset(shared_traced_through(enn))
 _SPACE = "works on three-dimensional space; eq_aimet exports networks on the plane"
 _POINTS = "works on scattered points: its filter depends on their coordinates, unlike that of a convolution"
 # Public classes of `escnn.nn` that no plain module can stand for, and the reason.
-_REASONS = {
+REASONS = {
     **dict.fromkeys(
         (
             "R3Conv",
@@ -47,7 +47,7 @@ _REASONS = {
 }
 # escnn has the modules for points only where torch_geometric is installed.
 REFUSED: dict[type, str] = {
-    getattr(enn, name): reason for name, reason in _REASONS.items() if hasattr(enn, name)
+    getattr(enn, name): reason for name, reason in REASONS.items() if hasattr(enn, name)
 }
 
 

@@ -29,7 +29,7 @@ from eq_aimet.deploy.runtimes.onnxruntime import OnnxRuntime
 from eq_aimet.deploy.runtimes.runtime import OpenedFile, Runtime
 from eq_aimet.deploy.turn_test import Outputs, TurnTest
 from eq_aimet.deploy.verification_report import Fidelity, Latency, VerificationReport
-from eq_aimet.errors import EqAimetError
+from eq_aimet.errors import EqAimetError, InvalidArgumentError
 from eq_aimet.symmetry.calling import map_tensors
 from eq_aimet.symmetry.elements import Element
 from eq_aimet.symmetry.equivariance import equivariance_error
@@ -160,10 +160,25 @@ def _latency(
 
 
 def _reference(model: onnx.ModelProto, test: TurnTest, count: int) -> Outputs:
-    """Return the integer reference's outputs for the first images."""
+    """Return the integer reference's outputs for the first images.
+
+    Raises:
+        InvalidArgumentError: If the reference can't evaluate the file.
+    """
     if not count:
         return {}
-    outputs = IntegerReference(model)([tensor[:count].numpy() for tensor in test.images])
+    try:
+        with np.errstate(all="ignore"):  # scales of NaN show in the outputs
+            outputs = IntegerReference(model)([tensor[:count].numpy() for tensor in test.images])
+    except EqAimetError:
+        raise
+    except Exception as error:
+        raise InvalidArgumentError(
+            "path",
+            received=f"`{test.file}`, which the integer reference can't evaluate ({error})",
+            expected="a file of operators that onnx's reference implementation knows",
+            remedy="Call with `reference_images=0` to leave the reference out.",
+        ) from error
     return dict(zip(test.outputs_of_file, outputs, strict=True))
 
 

@@ -104,7 +104,7 @@ def _smallest_input_scales(model: torch.nn.Module, inputs: Any) -> dict[str, flo
             return
         if scale is None:
             return
-        smallest = float(scale.min())
+        smallest = float(scale.detach().min())
         if smallest > 0:
             seen[name] = min(smallest, seen.get(name, smallest))
 

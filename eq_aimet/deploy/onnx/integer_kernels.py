@@ -50,7 +50,8 @@ class Quantization:
 def quantize(values: np.ndarray, of_y: Quantization) -> Integers:
     """Return floats as integers: divided by the scale, rounded to nearest even, clamped."""
     rounded = np.rint(values.astype(np.float32) / of_y.scale) + np.float32(of_y.zero_point)
-    return np.clip(rounded, of_y.range.min, of_y.range.max).astype(of_y.range.dtype)
+    integers: Integers = np.clip(rounded, of_y.range.min, of_y.range.max).astype(of_y.range.dtype)
+    return integers
 
 
 def dequantize(integers: Integers, of_x: Quantization, axis: int = 0) -> np.ndarray:
@@ -145,7 +146,8 @@ def add(a: Integers, b: Integers, of_a: Quantization, of_b: Quantization, of_y: 
     zero_a, zero_b, zero_y = (np.float32(of.zero_point) for of in (of_a, of_b, of_y))
     fixed = zero_y - _fused(np.asarray(zero_a), ratio_a, ratio_b * zero_b)
     total = _fused(a, ratio_a, _fused(b, ratio_b, fixed))
-    return np.clip(np.rint(total), of_y.range.min, of_y.range.max).astype(of_y.range.dtype)
+    integers: Integers = np.clip(np.rint(total), of_y.range.min, of_y.range.max).astype(of_y.range.dtype)
+    return integers
 
 
 def _fused(values: np.ndarray, factor: np.ndarray, addend: np.ndarray) -> np.ndarray:
@@ -153,7 +155,9 @@ def _fused(values: np.ndarray, factor: np.ndarray, addend: np.ndarray) -> np.nda
 
     The product of an 8-bit integer with a float32 has at most 32 bits: float64 holds it, and the sum.
     """
-    return (values.astype(np.float64) * np.float64(factor) + addend.astype(np.float64)).astype(np.float32)
+    exact = values.astype(np.float64) * np.float64(factor) + addend.astype(np.float64)
+    rounded: np.ndarray = exact.astype(np.float32)
+    return rounded
 
 
 def global_average(x: Integers, of_x: Quantization, of_y: Quantization) -> Integers:

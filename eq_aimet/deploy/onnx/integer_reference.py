@@ -22,7 +22,7 @@ __all__ = ["IntegerReference"]
 _DOMAIN = "eq_aimet"
 
 
-class _Convolution(OpRun):
+class _Convolution(OpRun):  # type: ignore[misc]
     op_domain = _DOMAIN
 
     def _run(
@@ -44,7 +44,7 @@ class _Convolution(OpRun):
         return (output,)
 
 
-class _MatrixProduct(OpRun):
+class _MatrixProduct(OpRun):  # type: ignore[misc]
     op_domain = _DOMAIN
 
     def _run(
@@ -62,7 +62,7 @@ class _MatrixProduct(OpRun):
         return (output,)
 
 
-class _Sum(OpRun):
+class _Sum(OpRun):  # type: ignore[misc]
     op_domain = _DOMAIN
 
     def _run(
@@ -72,21 +72,21 @@ class _Sum(OpRun):
         return (kernels.add(a, b, of_a, of_b, Quantization(y_scale, y_zero)),)
 
 
-class _GlobalAverage(OpRun):
+class _GlobalAverage(OpRun):  # type: ignore[misc]
     op_domain = _DOMAIN
 
     def _run(self, x: Any, x_scale: Any, x_zero: Any, y_scale: Any, y_zero: Any) -> tuple[np.ndarray]:
         return (kernels.global_average(x, Quantization(x_scale, x_zero), Quantization(y_scale, y_zero)),)
 
 
-class _Quantize(OpRun):
+class _Quantize(OpRun):  # type: ignore[misc]
     op_domain = _DOMAIN
 
     def _run(self, x: Any, scale: Any, zero: Any) -> tuple[np.ndarray]:
         return (kernels.quantize(x, Quantization(scale, zero)),)
 
 
-class _Dequantize(OpRun):
+class _Dequantize(OpRun):  # type: ignore[misc]
     op_domain = _DOMAIN
 
     def _run(self, x: Any, scale: Any, zero: Any = None, axis: Any = None) -> tuple[np.ndarray]:

@@ -95,7 +95,8 @@ def _cells(values: np.ndarray, size_out: int, size_in: int) -> np.ndarray:
     rows, columns = values.shape[:2]
     split = values.reshape(rows // size_out, size_out, columns // size_in, size_in, -1)
     split = split.transpose(0, 2, 1, 3, 4)  # [blocks out, blocks in, size out, size in, grid]
-    return split.reshape(split.shape[0] * split.shape[1], -1)
+    cells: np.ndarray = split.reshape(split.shape[0] * split.shape[1], -1)
+    return cells
 
 
 def store_orbits(graph: Graph, layers: Sequence[LayerOrbits]) -> tuple[StoredWeight, ...]:

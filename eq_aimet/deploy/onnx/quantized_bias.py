@@ -113,4 +113,4 @@ def _raise_scale(graph: Graph, load: onnx.NodeProto, layers: list[_Layer]) -> st
     else:  # another node loads the same weight with a scale of its own
         load.input[0] = graph.constant(integers)
     load.input[1] = graph.constant((scale * factors).astype(scale.dtype))
-    return name.removesuffix("_q")
+    return str(name).removesuffix("_q")

@@ -214,15 +214,14 @@ def _check_chunks(dataset: h5py.Dataset, path: Path, start: int, stop: int) -> N
     most = size + size // 8 + 1024  # what a chunk that can't be compressed takes
     first = start - start % dataset.chunks[0]
     starts = [range(first, stop, dataset.chunks[0])]
-    starts += [range(*pair) for pair in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)]
+    starts += [
+        range(0, length, step) for length, step in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
+    ]
     for corner in itertools.product(*starts):
         info = dataset.id.get_chunk_info_by_coord(corner)
         held = info.size
-        if (
-            dataset.compression == "gzip"
-            and held <= most
-            and held * _MOST_EXPANSION > max(size, _UNSUSPICIOUS)
-        ):
+        is_suspicious = held * _MOST_EXPANSION > max(size, _UNSUSPICIOUS)
+        if dataset.compression == "gzip" and held <= most and is_suspicious:
             skipped, content = dataset.id.read_direct_chunk(corner)
             held = held if skipped else len(zlib.decompressobj().decompress(content, most + 1))
         if held > most:

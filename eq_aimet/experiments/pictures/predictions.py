@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.experiments.pictures.logits import classifier_logits
 
 __all__ = ["Predictions", "choose_examples", "measure_predictions"]
 
@@ -51,7 +52,8 @@ def measure_predictions(
         batch_size: How many images are computed at a time.
 
     Raises:
-        InvalidArgumentError: There are no images, or not as many labels.
+        InvalidArgumentError: There are no images, or not as many labels; or the model fails on the images, or
+            gives something else than finite logits.
 
     Example:
         >>> logits = torch.tensor([[0.0, 3.0], [2.0, 0.0]])
@@ -66,7 +68,7 @@ def measure_predictions(
             remedy="Give the labels of the same images.",
         )
     with torch.no_grad():
-        logits = torch.cat([model(batch) for batch in images.split(batch_size)])
+        logits = torch.cat([classifier_logits(model, batch) for batch in images.split(batch_size)])
     probabilities, classes = logits.double().softmax(1).max(1)
     return Predictions(tuple(classes.tolist()), tuple(probabilities.tolist()), tuple(labels.tolist()))
 

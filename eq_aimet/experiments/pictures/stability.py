@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.experiments.pictures.logits import classifier_logits
 from eq_aimet.symmetry.elements import Element
 
 __all__ = ["Stability", "measure_stability"]
@@ -81,10 +82,10 @@ def measure_stability(
     with torch.no_grad():
         for batch in images.detach().to(dtype).split(batch_size):
             circle = _circle(batch)
-            reference = _logits(judge, batch * circle)
+            reference = classifier_logits(judge, batch * circle)
             magnitude += float(reference.abs().mean(1).sum())
             for index, angle in enumerate(angles):
-                logits = _logits(judge, Element(angle).turn(batch) * circle) if angle else reference
+                logits = classifier_logits(judge, Element(angle).turn(batch) * circle) if angle else reference
                 same[index] += (logits.argmax(1) == reference.argmax(1)).sum().cpu()
                 change[index] += (logits - reference).abs().mean(1).sum().cpu()
     return Stability(
@@ -135,27 +136,6 @@ def _copy(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
             remedy="Of AIMET's QuantizationSimModel pass `sim.model`.",
         )
     return copy.deepcopy(model).to(dtype).eval()
-
-
-def _logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    try:
-        logits = model(images)
-    except Exception as error:
-        raise InvalidArgumentError(
-            "images",
-            received=f"{tuple(images.shape)}, on which the model fails with {type(error).__name__}: {error}",
-            expected=f"images that {type(model).__name__} takes, on the model's device",
-            remedy="Compare shape and device with what the model was built for; the original error is above.",
-        ) from error
-    if isinstance(logits, torch.Tensor) and logits.dim() == 2 and torch.isfinite(logits).all():
-        return logits
-    shape = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
-    raise InvalidArgumentError(
-        "model",
-        received=f"an output of {shape}, or one that is not finite",
-        expected="finite logits, (batch, classes)",
-        remedy="Pass a classifier; for other networks there is `equivariance_error`.",
-    )
 
 
 def _circle(images: torch.Tensor) -> torch.Tensor:

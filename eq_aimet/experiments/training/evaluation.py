@@ -42,10 +42,10 @@ def measure_accuracy(
         for images, labels in batches:
             logits = model(images.to(device))
             if not torch.isfinite(logits).all():
-                culprit = "model" if torch.isfinite(images).all() else "batches"
+                is_fault_of_model = bool(torch.isfinite(images).all())
                 raise InvalidArgumentError(
-                    culprit,
-                    received="logits" if culprit == "model" else "images" + " with NaN or infinite values",
+                    "model" if is_fault_of_model else "batches",
+                    received=f"{'logits' if is_fault_of_model else 'images'} with NaN or infinite values",
                     expected="finite images and a model that gives finite logits",
                     remedy="Look at the images, and at the weights of the model.",
                 )

@@ -16,7 +16,7 @@ class EpochProgressBar(Callback):
     """Shows one bar an epoch, over its training and validation batches, on `rich.get_console()`.
 
     Lightning's own bar swallows a line that is printed above it at the last epoch, and counts epochs from 0.
-    This one is gone when the training ends.
+    This one is gone when the training ends. If the console is no terminal, a finished epoch is a line.
     """
 
     def __init__(self) -> None:
@@ -53,6 +53,12 @@ class EpochProgressBar(Callback):
     def on_validation_batch_end(self, *arguments: Any, **options: Any) -> None:
         """Move on by a batch."""
         self._progress.advance(self._task)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write a line, if there is no terminal for the bar."""
+        console = self._progress.console
+        if trainer.is_global_zero and not console.is_terminal:
+            console.print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", highlight=False)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Remove the bar."""

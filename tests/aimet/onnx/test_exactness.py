@@ -26,6 +26,8 @@ from eq_aimet.models import EquivariantMobileNetV2
 from eq_aimet.plain import Add, GroupMaxPool
 from eq_aimet.symmetry import regular_actions, symmetrize, tag_blocks
 
+pytestmark = pytest.mark.exactness
+
 NETWORKS = {
     "C4 channel": lambda: Residual(4, "channel"),
     "C4 field": lambda: Residual(4, "field"),

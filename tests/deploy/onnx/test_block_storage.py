@@ -2,11 +2,14 @@
 
 import numpy as np
 import onnx
+import pytest
 from test_integer_arithmetic import INT8, integers, noise, quantized, run
 
 from eq_aimet.deploy.onnx.block_storage import store_blocks
 from eq_aimet.deploy.onnx.graph import Graph
 from eq_aimet.deploy.runtimes.onnxruntime import operators_run
+
+pytestmark = pytest.mark.exactness
 
 
 def wide_layer():

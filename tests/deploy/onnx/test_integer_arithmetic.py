@@ -11,6 +11,8 @@ from eq_aimet.deploy.onnx.integer_reference import IntegerReference
 from eq_aimet.deploy.onnx.quantized_bias import align_biases
 from eq_aimet.deploy.runtimes.onnxruntime import open_session, operators_run
 
+pytestmark = pytest.mark.exactness
+
 SCALES = {"x": 0.02, "w": 0.013, "y": 0.11}
 ZEROS = {"x": np.uint8(7), "w": np.int8(0), "y": np.uint8(120)}
 

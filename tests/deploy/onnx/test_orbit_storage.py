@@ -13,6 +13,8 @@ from eq_aimet.deploy.onnx.orbit_storage import compact_cells, store_orbits
 from eq_aimet.deploy.runtimes.onnxruntime import open_session
 from eq_aimet.symmetry import weight_orbits
 
+pytestmark = pytest.mark.exactness
+
 
 def file_with(weight):
     """A model that gives out a constant."""

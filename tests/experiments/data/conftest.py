@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from file_server import Server
 
 from eq_aimet.experiments.data.layout import file_name
 
@@ -80,3 +83,13 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, int], None]:
         monkeypatch.setattr(module, "open", open_on_small_disk, raising=False)
 
     return fill
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as served:
+        thread = threading.Thread(target=partial(served.serve_forever, poll_interval=0.01))
+        thread.start()
+        yield served
+        served.shutdown()
+        thread.join()

@@ -1,89 +1,22 @@
 """Downloads from a real server in a thread, which misbehaves as real ones do."""
 
-import contextlib
-import gzip
 import hashlib
-import http.server
-import logging
-import re
 import resource
-import threading
 from dataclasses import replace
-from functools import partial
 
-import h5py
 import numpy as np
 import pytest
 
-import eq_aimet.experiments.data.download as download_module
 from eq_aimet.errors import DataError
-from eq_aimet.experiments.data import PCamDataset, download_pcam
-from eq_aimet.experiments.data.download import PCAM_FILES
-from eq_aimet.experiments.data.layout import SPLITS, file_name
 from eq_aimet.experiments.data.remote import RemoteFile, fetch_files
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 FILE = RemoteFile("images.h5.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves files; the attributes say how it misbehaves."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files = {FILE.name: CONTENT}
-        self.requests = []  # (name, range) of each request
-        self.cut_after = []  # the bytes after which the next answers break off
-        self.failing = 0  # how many answers are a 503
-        self.ranges = True
-        self.lengths = True
-        self.wrong_range = False
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}/files"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-    def do_GET(self):
-        server, name = self.server, self.path.rpartition("/")[2]
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        server.requests.append((name, self.headers.get("Range")))
-        assert self.headers["Accept-Encoding"] == "identity"
-        if server.failing:
-            server.failing -= 1
-            return self.send_error(503)
-        if name not in server.files:
-            return self.send_error(404)
-        content = server.files[name]
-        start = int(asked[1]) if asked and server.ranges else 0
-        self.send_response(206 if asked and server.ranges else 200)
-        if asked and server.ranges:
-            first = 0 if server.wrong_range else start
-            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
-        if server.lengths:
-            self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        stop = start + server.cut_after.pop(0) if server.cut_after else len(content)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.wfile.write(content[start:stop])
-        self.close_connection = True
-        return None
-
-
-@pytest.fixture
-def server():
-    with Server() as served:
-        thread = threading.Thread(target=partial(served.serve_forever, poll_interval=0.01))
-        thread.start()
-        yield served
-        served.shutdown()
-        thread.join()
+@pytest.fixture(autouse=True)
+def _published(server):
+    server.files[FILE.name] = CONTENT
 
 
 @pytest.fixture
@@ -285,50 +218,3 @@ def test_the_progress_bar_starts_where_the_download_goes_on(fetch, server, tmp_p
     shown = capsys.readouterr().err
     assert "images.h5.gz: 3,000,000 of 3,000,000 B (100 %)" in shown
     assert "checking images.h5.gz" in shown
-
-
-@pytest.fixture
-def small_pcam(server, monkeypatch):
-    """Serves a set in PCam's layout with PCam's names, and makes it the published one."""
-    published = []
-    for split in SPLITS:
-        for key, shape in (("x", (4, 96, 96, 3)), ("y", (4, 1, 1, 1))):
-            name = f"{file_name(split, key)}.gz"
-            with h5py.File(name, "w", driver="core", backing_store=False) as file:
-                file[key] = np.ones(shape, np.uint8)
-                file.flush()
-                content = gzip.compress(file.id.get_file_image(), mtime=0)
-            server.files[name] = content
-            published.append(RemoteFile(name, len(content), hashlib.sha256(content).hexdigest()))
-    monkeypatch.setattr(download_module, "PCAM_FILES", tuple(published))
-    return published
-
-
-def test_the_downloaded_set_can_be_read(server, small_pcam, tmp_path):
-    folder = download_pcam(tmp_path / "pcam", base_url=server.url, progress=False)
-    assert len(server.requests) == 6
-    for split in SPLITS:
-        with PCamDataset(folder, split, cache_dir=tmp_path / "cache", progress=False) as dataset:
-            assert len(dataset) == 4
-            assert dataset[3][1] == 1
-    download_pcam(folder, base_url=server.url, progress=False)
-    assert len(server.requests) == 6
-
-
-def test_an_unpacked_file_is_taken_and_said(server, small_pcam, tmp_path, caplog):
-    folder = tmp_path / "pcam"
-    folder.mkdir()
-    (folder / file_name("test", "y")).write_bytes(b"")
-    with caplog.at_level(logging.WARNING, logger="eq_aimet"):
-        download_pcam(folder, base_url=server.url, progress=False)
-    assert len(server.requests) == 5
-    assert [
-        "test_y.h5`: taken as it is; remove it to download" in message for message in caplog.messages
-    ] == [True]
-
-
-def test_the_published_files_are_those_of_the_layout():
-    names = {f"{file_name(split, key)}.gz" for split in SPLITS for key in "xy"}
-    assert {file.name for file in PCAM_FILES} == names
-    assert len({file.sha256 for file in PCAM_FILES}) == 6
-    assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in PCAM_FILES)

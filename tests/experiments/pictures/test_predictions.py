@@ -55,3 +55,10 @@ def test_unfit_arguments_are_refused():
         choose_examples({"a": predictions([True]), "b": predictions([True, True])}, 4)
     with pytest.raises(InvalidArgumentError, match="`count`: received 0"):
         choose_examples({"a": predictions([True])}, 0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_answers_that_are_not_finite_are_refused(value):
+    logits = torch.tensor([[0.0, value], [2.0, 0.0]])
+    with pytest.raises(InvalidArgumentError, match=r"`model`: .* one that is not finite"):
+        measure_predictions(torch.nn.Identity(), logits, torch.tensor([1, 1]))

@@ -213,3 +213,11 @@ def test_a_failing_compiler_is_said(tmp_path, monkeypatch):
         match=r"`compile`: received a model that torch.compile fails on \(there is no C\+\+ compiler\); ",
     ):
         train(tmp_path, epochs=1, compile=True)
+
+
+def test_without_a_terminal_each_epoch_is_a_line(tmp_path, monkeypatch):
+    output = io.StringIO()
+    console = Console(file=output)
+    monkeypatch.setattr("eq_aimet.experiments.training.progress.get_console", lambda: console)
+    train(tmp_path, epochs=2, progress=True)
+    assert output.getvalue().split() == ["epoch", "1/2", "epoch", "2/2"]
