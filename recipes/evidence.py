@@ -1,15 +1,15 @@
 """Trains, quantizes and measures what docs/results.md shows, on real tissue and on rotated MNIST.
 
-    $ python recipes/evidence.py --data DATA            # goes on where it was interrupted
+    $ python recipes/evidence.py --data DATA            # resumes after an interruption
     $ python recipes/evidence.py --data DATA --write    # and puts the tables into docs/results.md
 
 DATA holds `nuclei_in_pcam_layout/`, patches of stained tissue in PCam's layout, and `mnist.npz`, MNIST as one
-numpy archive. Each network is trained once and kept under `results/evidence/`, and so is what was measured of
-it; `--only tissue` or `--only digits` does a part, so that two processes can share the work. On two cores all
-of it takes some hours. On a GPU add `--device cuda --width 1`.
+numpy archive. The recipe trains and measures each network once, and keeps weights and figures under
+`results/evidence/`. `--only tissue` and `--only digits` do one part, so that two processes can work.
+On two cores everything takes some hours. On a GPU add `--device cuda --width 1`.
 
-The fewer images, the more epochs, up to 48: so networks of one data set see the same number of images in
-training, unless their images are very few.
+With fewer images the recipe trains more epochs, up to 48. So the networks of one data set see the same number
+of images in training, unless the images are very few.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ alike, both equalized and simulated in INT8 by AIMET, and exported as the ONNX f
 
     $ pip install "eq_aimet[recipes]"
     $ python recipes/pcam_mnv2.py                     # synthetic tissue; about 5 minutes on 2 CPU cores
-    $ python recipes/pcam_mnv2.py --data pcam --download     # PCam itself, fetched where it is missing
+    $ python recipes/pcam_mnv2.py --data pcam --download     # PCam itself, fetched if it is missing
     $ python recipes/pcam_mnv2.py --resume            # goes on after Ctrl-C, at the epoch in progress
     $ python recipes/pcam_mnv2.py --data ~/pcam --width 1 --epochs 100 --batch-size 64 --device cuda
 

@@ -31,7 +31,7 @@ _HIGH_BIAS_FOLDS = {"cle": "off", "eq_aimet": "unpadded", "eq_aimet-all": "all"}
 
 
 def equalize(model: torch.nn.Module, dummy_input: torch.Tensor, method: str) -> EqualizationReport | None:
-    """Equalizes a plain model in place and returns the report, which AIMET's own methods have none of.
+    """Equalize a plain model in place, and return the report, or None for AIMET's own methods.
 
     Args:
         model: As `export_model` returns it.

@@ -77,8 +77,8 @@ class ResultsFolder:
         """Return the path of the file after writing the text to it.
 
         Raises:
-            DataError: It can't be written, for want of space for instance; a file that was there is still
-                whole.
+            DataError: The file can't be written, for example because the disk is full. An older file is
+                still whole.
         """
         return self.write_bytes(name, text.encode())
 

@@ -100,10 +100,10 @@ def range_section(
         pictures += [_detail(model, before, after), _overview(model, before, after)]
         names += [f"weights-{file_name}", f"ranges-{file_name}"]
     text = (
-        "Batch norms are folded on both sides, so that the weights are those that get quantized. "
-        "Equalization moves scale from one layer to the next without changing the function; a layer's ranges "
-        "may become less even where those of the next one gain by it. A rotation block has one scale, so the "
-        "channels within one may still differ."
+        "Batch norms are folded on both sides, so the picture shows the weights that are quantized. "
+        "Equalization moves scale from one layer to the next without changing the function; the ranges "
+        "of one layer may become less even, and those of the next layer more even. A rotation block has one "
+        "scale, so the channels within a block may still differ."
     )
     return Section("Weight ranges before and after equalization", text, pictures=tuple(pictures)), tuple(
         names

@@ -30,7 +30,8 @@ def train_network(
 ) -> tuple[torch.nn.Module, tuple[EpochRecord, ...]]:
     """Return the network with the weights of the lowest validation loss, and the record of each epoch.
 
-    What the folder holds of an earlier run is gone on with; where that was finished, nothing is trained.
+    If the folder holds checkpoints of an earlier run, the training resumes; if all epochs are done, it trains
+    nothing.
 
     Args:
         name: "conventional" or "equivariant".

@@ -35,7 +35,7 @@ class EquivariantNetwork(torch.nn.Module):
         return logits
 
     def train(self, mode: bool = True) -> Self:
-        """Work in place and returns itself, as torch's `train` does.
+        """Switch the mode in place, and return the network, as torch's `train` does.
 
         Filters made for eval mode carry no gradient history, so that the network can be deep-copied.
         """

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from module_catalogue import randomise
+from module_cases import randomise
 
 from eq_aimet import equalize_equivariant, equivariance_error, export_model, layer_blocks
 from eq_aimet.adapters.e2cnn import enn, gspaces

@@ -13,16 +13,18 @@ __all__ = ["MOVING_OPERATORS", "use_own_operators"]
 _DOMAIN = "eq_aimet"
 
 
-class _GatherElements(OpRun):
-    """ONNX's own implementation fails on axes of more than 64 entries."""
+class _GatherElements(OpRun):  # type: ignore[misc]
+    """ONNX's operator; onnx's own implementation takes at most 64 positions along the axis."""
 
     op_domain = _DOMAIN
 
     def _run(self, data: Any, indices: Any, axis: Any = None) -> tuple[np.ndarray]:
-        return (np.take_along_axis(data, indices, axis or 0),)
+        along = (axis or 0) % data.ndim
+        kept = tuple(slice(None if place == along else size) for place, size in enumerate(indices.shape))
+        return (np.take_along_axis(data[kept], indices, along),)
 
 
-class _MaxPoolPlaces(OpRun):
+class _MaxPoolPlaces(OpRun):  # type: ignore[misc]  # onnx is untyped
     """A maximum pooling of images that also returns the place of each maximum in the whole tensor.
 
     ONNX's own implementation returns wrong places for several images or channels.

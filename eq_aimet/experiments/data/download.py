@@ -45,11 +45,11 @@ def download_pcam(
     base_url: str = PCAM_URL,
     on_notice: Callable[[str], None] | None = None,
 ) -> Path:
-    """Return the folder once it holds PatchCamelyon's six gzipped files, 8.0 GB, each checked.
+    """Fetch PatchCamelyon's six gzipped files, 8.0 GB, check each, and return their folder.
 
-    Files that are there are checked and not fetched again. A download that was interrupted goes on where it
-    stopped. Damaged files are named and fetched again. A file is called `<name>.partial` until it is whole
-    and its checksum is right. A file that is there unpacked, without `.gz`, is taken as it is.
+    Existing files are checked, and correct ones are not fetched again. An interrupted download resumes where
+    it stopped. Damaged files are named and fetched again. A file is called `<name>.partial` until it is
+    complete and its checksum is right. An unpacked file, without `.gz`, is kept as it is.
 
     `PCamDataset` unpacks the files at first use, another 9 GB in the cache folder.
 

@@ -38,7 +38,7 @@ class PCamDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         crop: The side of the crop, odd and within 33..95. It starts at row and column (96 - crop) // 2, so 95
             leaves out the last row and the last column.
         transform: Applied to each image, `turn_and_flip` for instance.
-        limit: How many samples to keep, from the first one on; by default, and where there are fewer, all.
+        limit: The largest number of samples to keep, from the first one on; by default all.
         cache_dir: Where gzipped files are unpacked to; by default the user's cache folder.
         progress: Whether unpacking shows a progress bar.
 

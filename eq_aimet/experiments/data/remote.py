@@ -1,4 +1,4 @@
-"""Files from the web: whole, checked and gone on with where a download stopped."""
+"""Files from the web: complete, checked, and resumed at the byte where a download stopped."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def fetch_files(
 ) -> None:
     """Make the folder hold all files, each whole and with the right checksum.
 
-    A file that is there and right is left alone; one that is damaged is named and fetched again. A file is
-    called `<name>.partial` until it is whole and checked. A download that was interrupted, by whatever, goes
-    on from there, if the server can do that.
+    A complete and correct file is not fetched again; a damaged file is named and fetched again. A file is
+    called `<name>.partial` until it is complete and checked. An interrupted download resumes where it
+    stopped, if the server can send a part of a file.
 
     Args:
         files: What to fetch.
@@ -121,7 +121,7 @@ class _Download:
                         raise self._error(
                             received=f"no connection, or one that breaks ({_reason(error)})",
                             remedy=f"Check the network and the proxy (HTTPS_PROXY), {self._advice}. "
-                            "Run it again to go on with what is there.",
+                            "Run it again to resume the download.",
                         ) from error
                     if failures:
                         time.sleep(pauses[failures - 1])
@@ -192,7 +192,7 @@ class _Download:
 
 
 def _is_there(file: RemoteFile, folder: Path, progress: bool, notify: Callable[[str], None]) -> bool:
-    """Return whether the file is there and right; a damaged one is moved out of the way."""
+    """Return whether the folder holds the correct file; move a damaged one out of the way."""
     target, partial = folder / file.name, _partial(file, folder)
     if target.exists():
         size = target.stat().st_size
@@ -224,7 +224,7 @@ def _check_space(files: Sequence[RemoteFile], folder: Path) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn the errors of writing into one that says what to do, and leaves those of the network alone."""
+    """Turn an error of writing into one that says what to do; errors of the network stay as they are."""
     try:
         yield
     except OSError as error:
@@ -234,7 +234,7 @@ def _writing(path: Path) -> Iterator[None]:
             path.parent,
             received=f"an error on writing ({error})",
             expected="room for the downloaded files",
-            remedy="Free some space or choose another folder. Run it again to go on with what is there.",
+            remedy="Free some space or choose another folder. Run it again to resume the download.",
         ) from error
 
 

@@ -55,8 +55,8 @@ def write_synthetic_pcam(
 
     Raises:
         InvalidArgumentError: A size is below 1 or the seed negative.
-        DataError: The folder holds other data under these names, or can't be written to,
-            for want of space for instance.
+        DataError: The folder holds other data under these names, or can't be written to, for example because
+            the disk is full.
 
     Example:
         >>> import tempfile

@@ -39,13 +39,13 @@ _MOST_ENTRIES = 1_000_000  # a list that holds itself never ends
 
 
 class UnusableCheckpointError(Exception):
-    """A checkpoint can't be gone on from; its text is the reason."""
+    """Training cannot resume from a checkpoint; the text is the reason."""
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
     """Writes each checkpoint under another name first, and reads checkpoints with `weights_only`.
 
-    A `last.ckpt` that is there becomes `previous.ckpt` just before the new one takes its name.
+    An existing `last.ckpt` becomes `previous.ckpt` just before the new one takes its name.
     """
 
     def save_checkpoint(
@@ -113,10 +113,10 @@ def write_checkpoint(checkpoint: Mapping[str, Any], target: Path, *, older: str 
     Args:
         checkpoint: Tensors and plain values.
         target: Its path.
-        older: The name that a checkpoint which is there gets; by default it is overwritten.
+        older: The new name of an existing checkpoint; by default the existing checkpoint is overwritten.
 
     Raises:
-        DataError: It can't be written, for want of space for instance; what was there stays whole.
+        DataError: The checkpoint can't be written, for example because the disk is full; older files stay.
     """
     content = io.BytesIO()
     torch.save({**checkpoint, _DIGEST: _digest(checkpoint)}, content)

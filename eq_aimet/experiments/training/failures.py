@@ -98,7 +98,7 @@ def _dead_worker(data: lightning.LightningDataModule, error: Exception) -> Inval
         "workers",
         received=f"{getattr(data, 'workers', 'some')}, of which one died ({_first_line(error)})",
         expected="workers that live as long as the training",
-        remedy="The system may have ended it for want of memory or of shared memory (/dev/shm): "
+        remedy="The system may have ended it because memory or shared memory (/dev/shm) ran out: "
         f"take fewer, or `workers=0`. {_KEPT}",
     )
 

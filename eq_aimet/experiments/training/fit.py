@@ -1,4 +1,4 @@
-"""A training by Lightning that is quiet, can be interrupted and goes on where it stopped."""
+"""A training by Lightning that prints nothing of its own, and that resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -51,12 +51,13 @@ def train_classifier(
     on_notice: Callable[[str], None] | None = None,
     progress: bool = True,
 ) -> tuple[EpochRecord, ...]:
-    """Return the record of each epoch after training the classifier in place.
+    """Train the classifier in place, and return the record of each epoch.
 
-    After each epoch the folder holds `last.ckpt`, of that epoch, `previous.ckpt`, of the one before, and
-    `best.ckpt`, of the lowest validation loss so far. Where there are checkpoints already, the training goes
-    on from the last one that is whole; where that is the last epoch's, nothing is trained. On a CPU, the
-    result is that of an uninterrupted training, bit for bit, wherever it was interrupted.
+    After each epoch the folder holds three checkpoints: `last.ckpt` of this epoch, `previous.ckpt` of the
+    epoch before, and `best.ckpt` of the lowest validation loss so far. If the folder holds checkpoints when
+    the training starts, the training resumes from the last undamaged one; if all epochs are done, it trains
+    nothing. On a CPU, an interrupted and resumed training has the same result as an uninterrupted one, bit
+    for bit.
 
     With several devices or nodes, each device has a process of its own, with the model and its share of the
     images; they average their gradients (DistributedDataParallel). Batch norms see the images of their own
@@ -65,7 +66,7 @@ def train_classifier(
     Args:
         classifier: The model to train; its weights are those of the last epoch afterwards. See
             `best_weights`.
-        data: Gives the train and the valid batches, of which each process gets its share.
+        data: The batches of the train and the valid split; each process gets its share.
         folder: Where the checkpoints are, made where missing; with several nodes, on a disk that they share.
         epochs: The number of epochs, those before an interruption included.
         device: "cpu" or "cuda".
@@ -185,7 +186,7 @@ def _compiled(model: torch.nn.Module, wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def _interruptible(trainer: lightning.Trainer) -> Iterator[None]:
-    """Turn Lightning's exit after Ctrl-C back into a KeyboardInterrupt, and undoes its deafness to more."""
+    """Turn Lightning's exit after Ctrl-C back into a KeyboardInterrupt, and restore the SIGINT handler."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:

@@ -1,4 +1,4 @@
-"""The checkpoint that an interrupted training goes on from: the last one that is whole and its own."""
+"""The checkpoint from which an interrupted training resumes: the last undamaged one of this training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PARTS: dict[str, type] = {
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder where it is missing, and removes what a killed training left half-written.
+    """Make the folder if it is missing, and remove half-written files of a killed training.
 
     Raises:
         DataError: The folder can't be made.
@@ -64,7 +64,7 @@ def checkpoint_to_resume(
     notify: Callable[[str], None],
     mend: bool = True,
 ) -> Path | None:
-    """Return the checkpoint to go on from, or None where there is none.
+    """Return the checkpoint to resume from, or None if the folder holds no checkpoint.
 
     It is `last.ckpt` or, where that is damaged or something else, `previous.ckpt`, from which the same
     epoch is trained again. The damaged file is kept as `damaged.ckpt`. `best.ckpt` is written anew where it

@@ -161,6 +161,25 @@ def test_sums_agree_with_the_runtime_on_all_pairs(seed):
     assert np.array_equal(sums, expected)
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_gathers_along_long_axes(axis):
+    shape = (80, 90)
+    positions = np.random.default_rng(0).integers(0, shape[axis], (70, 70))
+    graph = helper.make_graph(
+        [helper.make_node("GatherElements", ["x", "positions"], ["y"], axis=axis)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(positions, "positions")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    images = noise(shape)
+    session = open_session(model.SerializeToString())
+    expected = session.run(None, {"x": images})[0]
+    gathered = IntegerReference(model)._evaluator.run(None, {"x": images})[0]
+    assert np.array_equal(gathered, expected)
+
+
 def arranged(model):
     copy = type(model)()
     copy.CopyFrom(model)
