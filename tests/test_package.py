@@ -1,6 +1,7 @@
 """The package as a whole: what importing it loads, its public names, its layers, its version."""
 
 import importlib
+import inspect
 import pkgutil
 import re
 import shutil
@@ -148,6 +149,17 @@ ERRORS = [name for name, value in vars(errors).items() if isinstance(value, type
 @pytest.mark.parametrize("name", ERRORS)
 def test_every_error_is_public_and_has_the_one_base(name):
     assert issubclass(getattr(eq_aimet, name), eq_aimet.EqAimetError)
+
+
+FUNCTIONS = [name for name in eq_aimet.__all__ if inspect.isfunction(getattr(eq_aimet, name))]
+
+
+# `assert_bit_exact(report)` only calls `report.assert_bit_exact()`.
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"assert_bit_exact"}))
+def test_public_function_has_an_example_that_runs(name):
+    docstring = inspect.getdoc(getattr(eq_aimet, name))
+    assert re.search(r"^Examples?:\n    >>> ", docstring, re.MULTILINE)
+    assert "+SKIP" not in docstring
 
 
 def test_hook_specifications_are_documented():

@@ -61,7 +61,7 @@ def follow_double(modules: ModuleType, *others: type) -> None:
 
 
 def _in_precision_of_input(forward: Any) -> Any:
-    """A `forward` that runs the same code with allocations in float64 if its input is."""
+    """Return a `forward` that runs the same code with allocations in float64 if its input is."""
     original = forward.__globals__["torch"]
     doubled = Namespace(original, empty=_double(torch.empty), zeros=_double(torch.zeros))
     forward_double = rebind(forward, torch=doubled)

@@ -26,7 +26,7 @@ class Namespace:
 
 
 def rebind(function: Any, **names: Any) -> Any:
-    """Returns a function of the same code that finds `names` where the original finds its module's globals.
+    """Return a function of the same code that finds `names` where the original finds its module's globals.
 
     Args:
         function: a plain function; it and its module stay as they are.

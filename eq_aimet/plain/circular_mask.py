@@ -8,7 +8,7 @@ __all__ = ["circular_mask"]
 
 
 def circular_mask(size: int) -> torch.Tensor:
-    """Returns 1 within the circle inscribed in a grid, by pixel centres, else 0: (1, 1, size, size).
+    """Return 1 within the circle inscribed in a grid, by pixel centres, else 0: (1, 1, size, size).
 
     A turn moves what is outside that circle off the grid and back in from elsewhere, so that a network
     which sees it can't be invariant. The mask is binary: it changes no number inside and survives

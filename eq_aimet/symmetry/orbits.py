@@ -83,6 +83,15 @@ def asymmetry(model: torch.nn.Module) -> float:
 
     Raises:
         InvalidArgumentError: If no layer of the model carries actions.
+
+    Example:
+        >>> import torch
+        >>> from eq_aimet import Action, asymmetry, tag_blocks
+        >>> layer = torch.nn.Linear(2, 1, bias=False)
+        >>> handle = tag_blocks(layer, 2, 1, actions=[Action((1, 0), (0,))])
+        >>> layer.weight.data = torch.tensor([[4.0, 3.0]])
+        >>> asymmetry(layer)
+        0.25
     """
     return max(layer_asymmetry(layer) for _, layer in _layers_with_actions(model))
 

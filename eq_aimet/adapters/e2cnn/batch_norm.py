@@ -34,7 +34,7 @@ class FieldBatchNorm(InnerBatchNorm):
         fast_constructor(InnerBatchNorm)(self, in_type, **options)
 
     def forward(self, input: GeometricTensor) -> GeometricTensor:
-        """Returns the normalized fields, of the input's type and shape (B, C, H, W)."""
+        """Return the normalized fields, of the input's type and shape (B, C, H, W)."""
         if len(self._nfields) > 1 or input.type != self.in_type:
             return super().forward(input)
         (size,) = self._nfields
@@ -44,7 +44,7 @@ class FieldBatchNorm(InnerBatchNorm):
 
 
 def build_batch_norm(in_type: FieldType, **options: Any) -> InnerBatchNorm:
-    """Returns an `e2cnn.nn.InnerBatchNorm`, a `FieldBatchNorm`, in linear time.
+    """Return an `e2cnn.nn.InnerBatchNorm`, a `FieldBatchNorm`, in linear time.
 
     Args:
         in_type: the field type, of representations that permit pointwise nonlinearities.

@@ -54,7 +54,7 @@ def _make_masks_boolean() -> None:
 
 
 def _solutions() -> list[type]:
-    """The solution classes whose `__hash__` reads the bytes of an array through the removed `tostring`."""
+    """Return the solution classes whose `__hash__` calls `tostring`, which numpy has removed."""
     found = []
     for solution in vars(irreps_basis).values():
         if isinstance(solution, type) and issubclass(solution, irreps_basis.IrrepBasis):

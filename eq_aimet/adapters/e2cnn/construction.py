@@ -17,7 +17,7 @@ __all__ = ["fast_constructor"]
 
 @functools.cache
 def fast_constructor(module: type) -> Callable[..., None]:
-    """Returns the constructor of e2cnn's `module` with our names for the two slow things that it calls.
+    """Return the constructor of e2cnn's `module` with our names for the two slow things that it calls.
 
     The function's code stays e2cnn's, and so does its module's namespace: whoever calls `R2Conv` itself
     gets plain e2cnn.

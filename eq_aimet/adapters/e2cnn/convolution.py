@@ -19,7 +19,7 @@ __all__ = ["ChannelwiseR2Conv", "build_convolution"]
 def build_convolution(
     in_type: FieldType, out_type: FieldType, kernel_size: int, *, initialize: bool = True, **options: Any
 ) -> R2Conv:
-    """Returns the `e2cnn.nn.R2Conv` that e2cnn's constructor gives, in a fraction of the time.
+    """Return the `e2cnn.nn.R2Conv` that e2cnn's constructor gives, in a fraction of the time.
 
     Weights (with the same seed), state dict and, up to rounding, outputs and gradients are those of
     `R2Conv(in_type, out_type, kernel_size, **options)`. What differs is how they are come by: see
@@ -121,5 +121,5 @@ class ChannelwiseR2Conv(R2Conv):
         self.groups = in_type.size
 
     def export(self) -> torch.nn.Conv2d:
-        """Returns a new `Conv2d` in eval mode, with weights of its own; this module keeps its mode."""
+        """Return a new `Conv2d` in eval mode, with weights of its own; this module keeps its mode."""
         return convolution(self).eval()

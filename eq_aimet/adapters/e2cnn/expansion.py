@@ -103,11 +103,11 @@ class LazyBlocksBasisExpansion(BlocksBasisExpansion):
         self._dimension = position
 
     def dimension(self) -> int:
-        """Returns the number of weights."""
+        """Return the number of weights."""
         return self._dimension
 
     def _expand_block(self, weights: torch.Tensor, pair: Pair) -> torch.Tensor:
-        """Returns one block of the filter, (output fields, size, input fields, size, pixels)."""
+        """Return one block of the filter, (output fields, size, input fields, size, pixels)."""
         basis = getattr(self, f"block_expansion_{pair}").sampled_basis  # [elements, out, in, pixels]
         coefficients = weights[slice(*self._weights_ranges[pair])].view(-1, len(basis))
         filters = coefficients @ basis.flatten(1)
@@ -115,7 +115,7 @@ class LazyBlocksBasisExpansion(BlocksBasisExpansion):
         return filters.view(*counts, *basis.shape[1:]).transpose(1, 2)
 
     def get_basis_names(self) -> list[str]:
-        """Returns the names of all basis elements, in the order of the weights."""
+        """Return the names of all basis elements, in the order of the weights."""
         return self._basis_to_ids
 
     @property
@@ -128,7 +128,7 @@ class LazyBlocksBasisExpansion(BlocksBasisExpansion):
 
 
 def _own(block: SingleBlockBasisExpansion) -> SingleBlockBasisExpansion:
-    """Returns a view of a cached block with a sampled basis of its own, as e2cnn would have sampled it."""
+    """Return a view of a cached block with a sampled basis of its own, as e2cnn would have sampled it."""
     own = copy.copy(block)
     own._buffers = dict(block._buffers)
     own.sampled_basis = block.sampled_basis.to(device="cpu", dtype=torch.get_default_dtype(), copy=True)
@@ -136,7 +136,7 @@ def _own(block: SingleBlockBasisExpansion) -> SingleBlockBasisExpansion:
 
 
 def _channels_by_name(field_type: FieldType) -> dict[str, torch.Tensor]:
-    """The channels of each representation's fields, (count · size,) each."""
+    """Return the channels of each representation's fields, (count · size,) each."""
     channels: defaultdict[str, list[int]] = defaultdict(list)
     start = 0
     for representation in field_type.representations:

@@ -23,7 +23,7 @@ def convolve_in_wide_groups(
     groups: int = 1,
     **options: Any,
 ) -> torch.Tensor:
-    """Returns `torch.nn.functional.conv2d` of the arguments, on a CPU with narrow groups put together.
+    """Return `torch.nn.functional.conv2d` of the arguments, on a CPU with narrow groups put together.
 
     For groups of 2 or 4 channels torch's CPU library falls back to code that is slower than that for
     groups of 8, with four or two times the products. So several groups become one of 8 channels, whose

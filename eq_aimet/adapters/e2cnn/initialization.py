@@ -37,7 +37,7 @@ def generalized_he_init(conv: R2Conv) -> None:
 
 
 def he_deviations(expansion: BlocksBasisExpansion) -> torch.Tensor:
-    """Returns the factor of each weight's normal number, (number of weights,).
+    """Return the factor of each weight's normal number, (number of weights,).
 
     An output irrep that is fed by n kinds of input irreps, of which kind i has b_i basis elements, gets
     1/√(n·b_i) for those: He's initialisation (2015) generalised to steerable filters (Weiler, Hamprecht &

@@ -37,7 +37,7 @@ class CircularMask(EquivariantModule):
         self.register_buffer("mask", circular_mask(size), persistent=False)
 
     def forward(self, input: GeometricTensor) -> GeometricTensor:
-        """Returns the masked field of the same type, (B, C, size, size).
+        """Return the masked field of the same type, (B, C, size, size).
 
         Raises:
             InvalidArgumentError: if the input has another type, or its grid is not size × size.
@@ -60,15 +60,15 @@ class CircularMask(EquivariantModule):
         return GeometricTensor(input.tensor * self.mask, self.out_type)
 
     def evaluate_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns `input_shape`, (B, C, size, size)."""
+        """Return `input_shape`, (B, C, size, size)."""
         return input_shape
 
     def export(self) -> torch.nn.Module:
-        """Returns a new plain `eq_aimet.plain.Mask` in eval mode; this module keeps its mode."""
+        """Return a new plain `eq_aimet.plain.Mask` in eval mode; this module keeps its mode."""
         from eq_aimet.plain import Mask
 
         return Mask(self.mask.clone()).eval()
 
     def extra_repr(self) -> str:
-        """Returns the arguments for `repr`."""
+        """Return the arguments for `repr`."""
         return f"{self.in_type}, size={self.size}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -41,9 +40,9 @@ class Recorder:
     """Collects what the hooks see.
 
     Attributes:
-        search: AIMET's `GraphSearchUtils` of the scaled model, which holds the connected graph.
         folds: The batch norms that were folded.
-        dropped: CLS sets that AIMET found and that were not scaled, each with the reason.
+        not_folded: The batch norms that AIMET would have folded wrongly, each with the reason.
+        dropped: CLS sets that a plugin took out.
         scaled: The CLS sets that were scaled.
         joints: The places that scales belong to, in the search for regions.
         regions: The regions that were scaled.
@@ -52,9 +51,9 @@ class Recorder:
         absorptions: What the high-bias fold did at each joint.
     """
 
-    search: Any = None
     folds: list[Fold] = field(default_factory=list)
-    dropped: list[tuple[ClsSet, str]] = field(default_factory=list)
+    not_folded: dict[torch.nn.Module, str] = field(default_factory=dict)
+    dropped: list[ClsSet] = field(default_factory=list)
     scaled: list[ScaledSet] = field(default_factory=list)
     joints: Joints = field(default_factory=Joints)
     regions: list[ScaledRegion] = field(default_factory=list)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from eq_aimet.aimet.equalization.regions import Joint, Joints
+from eq_aimet.aimet.equalization.scale_variables import Threshold
 from eq_aimet.aimet.output_statistics import scale_statistics
 from eq_aimet.symmetry import channel_ranges, is_transposed, pair_scales, scale_channels
 from eq_aimet.symmetry.scaling import FloatArray
@@ -56,11 +57,8 @@ def scale_regions(joints: Joints) -> list[ScaledRegion]:
         _scale_layer(layer, outputs.get(layer), inputs.get(layer))
     for joint in sources:
         scale_statistics(joint.layer, scales[joint.scales])
-    with torch.no_grad():
-        for joint in joints.thresholds:
-            joint.layer.bias.div_(torch.from_numpy(scales[joint.scales]).to(joint.layer.bias))
-            if joint.layer.norm is not None:
-                scale_statistics(joint.layer.norm, scales[joint.scales])
+    for joint in joints.thresholds:
+        _scale_threshold(joint.layer, scales[joint.scales])
     return [
         ScaledRegion(
             tuple(joint.layer for joint in sources if numbers & _numbers(joint)),
@@ -69,6 +67,15 @@ def scale_regions(joints: Joints) -> list[ScaledRegion]:
         )
         for numbers in _regions([_numbers(joint) & moved for joint in [*sources, *sinks]])
     ]
+
+
+def _scale_threshold(threshold: Threshold, scales: FloatArray) -> None:
+    tensor = threshold.tensor
+    with torch.no_grad():
+        tensor.div_(torch.from_numpy(scales).to(tensor))
+    if threshold.name == "bias":
+        # Of a batch norm, which may know how its output is spread.
+        scale_statistics(threshold.module, scales)
 
 
 def _numbers(joint: Joint) -> set[int]:

@@ -28,8 +28,7 @@ from aimet_torch._base.adaround.adaround_loss import AdaroundLoss
 from aimet_torch.adaround.adaround_weight import Adaround
 from aimet_torch.seq_mse import SequentialMse
 
-from eq_aimet.aimet.equalization.active_run import Settings, current_settings
-from eq_aimet.aimet.equalization.interception import with_settings
+from eq_aimet.aimet.equalization.active_run import Settings, current_settings, with_settings
 from eq_aimet.aimet.rounding.tied_adaround import TiedAdaroundWrapper, rounding_orbits
 from eq_aimet.aimet.rounding.tied_layers import check_still_tied, has_ties
 from eq_aimet.errors import InvalidArgumentError

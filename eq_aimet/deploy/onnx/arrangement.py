@@ -78,7 +78,7 @@ def _quantized_operators(graph: Graph) -> list[_Quantized]:
 
 
 def _average_pool(graph: Graph, quantized: _Quantized) -> str:
-    """An average over k×k windows is a depthwise convolution with ones and a weight scale of 1/k²."""
+    """Write an average over k×k windows as a depthwise convolution with ones and a weight scale of 1/k²."""
     node, options = quantized.node, attributes(quantized.node)
     shape = graph.shape(node.input[0])
     pads = options.get("pads", [0, 0, 0, 0])
@@ -111,12 +111,12 @@ def _average_pool(graph: Graph, quantized: _Quantized) -> str:
 
 
 def _mean(graph: Graph, quantized: _Quantized) -> str:
-    """A mean over both dimensions of the grid is GlobalAveragePool, and a Reshape of its output."""
+    """Write a mean over both dimensions of the grid as GlobalAveragePool and a Reshape of its output."""
     return _global_average(graph, quantized, divisor=1)
 
 
 def _sum(graph: Graph, quantized: _Quantized) -> str:
-    """A sum over n pixels is n times their mean: the mean, quantized with 1/n of the scale."""
+    """Write a sum over n pixels as their mean, quantized with 1/n of the scale."""
     shape = graph.shape(quantized.node.input[0]) or ()
     return _global_average(graph, quantized, divisor=int(np.prod(shape[2:])))
 
@@ -147,7 +147,7 @@ def _global_average(graph: Graph, quantized: _Quantized, divisor: int) -> str:
 
 
 def _grouped_convolution(graph: Graph, quantized: _Quantized) -> str:
-    """Groups of n inputs and n outputs are laid out along the width, where a depthwise kernel meets them.
+    """Lay groups of n inputs and n outputs out along the width, where a depthwise kernel meets them.
 
     With x' [(g, a), y, n·x + b] = x[(g, b), y, x] the output channel (g, a) sees only channel (g, a) of x',
     through a kernel of width n·k and with n times the stride: the same sums, in onnxruntime's kernel for
