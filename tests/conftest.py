@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import eq_aimet  # noqa: F401 - before escnn, which then finds a stand-in for lie_learn
+
 TESTS = Path(__file__).parent
 # Files and folders that train networks, export large ones, or try many random ones.
 SLOW = [
