@@ -12,6 +12,7 @@ from .aimet.onnx.export import export_onnx
 from .aimet.onnx.verification import verify_onnx
 from .aimet.rounding.bias_correction import correct_bias
 from .aimet.rounding.bias_report import BiasCorrectionReport
+from .aimet.rounding.tied_training import TiedParameters, tie_parameters
 from .aimet.simulation.data_free import calibrate_without_data
 from .aimet.simulation.data_free_report import CalibrationReport
 from .aimet.simulation.portable_weights import PortableReport, make_portable
@@ -47,6 +48,7 @@ __all__ = [
     "calibrate_without_data",
     "correct_bias",
     "tie_encodings",
+    "tie_parameters",
     "make_portable",
     "export_onnx",
     "verify_onnx",
@@ -73,6 +75,7 @@ __all__ = [
     "NormRecord",
     "BiasCorrectionReport",
     "CalibrationReport",
+    "TiedParameters",
     "TyingReport",
     "PortableReport",
     "OnnxReport",

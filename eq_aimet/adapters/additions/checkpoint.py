@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from e2cnn.nn import R2Conv
+
+from eq_aimet.adapters.libraries import library_of
 
 __all__ = ["keep_weights_only"]
 
@@ -14,29 +15,35 @@ _DERIVED = ("filter", "expanded_bias")
 
 
 def keep_weights_only(model: torch.nn.Module) -> None:
-    """Works in place: state dicts of `model` will hold its convolutions' weights, not the filters.
+    """Let the state dicts of `model` hold the weights of its convolutions and not their filters, in place.
 
-    e2cnn's `R2Conv` has the buffers `filter` and `expanded_bias` in eval mode only, so that a checkpoint
-    taken in one mode is refused in the other, and one with a `filter` that doesn't fit its weights loads
-    without a word. After this call either mode saves the same keys, loads both kinds of checkpoint
-    (e2cnn's own included), and a model in eval mode rebuilds its filters from the loaded weights.
+    The `R2Conv` of e2cnn and escnn has the buffers `filter` and `expanded_bias` in eval mode only. So a
+    checkpoint that was taken in one mode is refused in the other, and a checkpoint with a `filter` that does
+    not fit its weights loads without a word. After this call either mode saves the same keys and loads both
+    kinds of checkpoint, the library's own included, and a model in eval mode rebuilds its filters from the
+    loaded weights.
 
     Args:
-        model: any module with `e2cnn.nn.R2Conv`s in it. Calling it twice is the same as once.
+        model: Any module with convolutions of a library in it. Calling it twice is the same as once.
 
-    >>> from e2cnn import gspaces, nn
-    >>> gspace = gspaces.Rot2dOnR2(4)
-    >>> regular = nn.FieldType(gspace, [gspace.regular_repr])
-    >>> conv = nn.R2Conv(regular, regular, kernel_size=3).eval()
-    >>> keep_weights_only(conv)
-    >>> "filter" in conv.state_dict(), "weights" in conv.state_dict()
-    (False, True)
+    Example:
+        >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+        >>> gspace = gspaces.Rot2dOnR2(4)
+        >>> regular = enn.FieldType(gspace, [gspace.regular_repr])
+        >>> conv = enn.R2Conv(regular, regular, kernel_size=3).eval()
+        >>> keep_weights_only(conv)
+        >>> "filter" in conv.state_dict(), "weights" in conv.state_dict()
+        (False, True)
     """
     for module in model.modules():
-        if isinstance(module, R2Conv) and not _is_hooked(module):
+        if _is_convolution(module) and not _is_hooked(module):
             module.register_state_dict_post_hook(_drop_derived)
             module.register_load_state_dict_pre_hook(_stand_in_for_derived)
             module.register_load_state_dict_post_hook(_rebuild_derived)
+
+
+def _is_convolution(module: torch.nn.Module) -> bool:
+    return library_of(module) is not None and any(cls.__name__ == "R2Conv" for cls in type(module).__mro__)
 
 
 def _is_hooked(module: torch.nn.Module) -> bool:
@@ -58,7 +65,7 @@ def _stand_in_for_derived(
             state[prefix + name] = module._buffers[name]
 
 
-def _rebuild_derived(module: R2Conv, incompatible: Any) -> None:
+def _rebuild_derived(module: Any, incompatible: Any) -> None:
     if module.training:
         return
     with torch.no_grad():
