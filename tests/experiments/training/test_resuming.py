@@ -119,7 +119,7 @@ def test_best_weights_that_are_damaged_or_missing_are_written_anew(runs, stopped
     existed = (stopped / "best.ckpt").exists()
     notices = []
     assert_goes_on(runs, stopped, 4, on_notice=notices.append)
-    assert [notice.endswith("it is written anew from the last checkpoint.") for notice in notices] == (
+    assert [notice.endswith("it is written again from the last checkpoint.") for notice in notices] == (
         [True] if existed else []
     )
 
@@ -148,7 +148,7 @@ def test_without_a_whole_checkpoint_nothing_is_changed(stopped):
     with pytest.raises(
         DataError,
         match=r"as `last\.ckpt` a file that can't be read .*; as `previous\.ckpt` a damaged file .*"
-        r"expected at least one whole checkpoint.*Remove the run's folder to start anew",
+        r"expected at least one whole checkpoint.*Remove the run's folder to start again",
     ):
         train(stopped)
     assert {path: path.read_bytes() for path in stopped.iterdir()} == before
@@ -196,7 +196,7 @@ def test_checkpoints_that_somebody_changed_are_one_clear_error(runs, stopped, ch
     (stopped / "previous.ckpt").unlink()
     how(stopped / "last.ckpt", change)
     before = {path.name: path.read_bytes() for path in stopped.iterdir()}
-    with pytest.raises(DataError, match=r"received .*a .*expected .*Remove the run's folder to start anew"):
+    with pytest.raises(DataError, match=r"received .*a .*expected .*Remove the run's folder to start again"):
         train(stopped, data=runs[1])
     assert {path.name: path.read_bytes() for path in stopped.iterdir()} == before
 
@@ -246,7 +246,7 @@ def test_a_pipe_does_not_hang(runs, stopped, name):
     os.mkfifo(stopped / name)
     notices = []
     assert_goes_on(runs, stopped, 3 if name == "last.ckpt" else 4, on_notice=notices.append)
-    assert "received something else than a file" in notices[0]
+    assert "received a path that is not a file" in notices[0]
 
 
 def test_fewer_epochs_than_there_are(stopped):
