@@ -26,6 +26,8 @@ _WARNINGS: tuple[tuple[str, type[Warning], str], ...] = (
     (r".*QuantizerBase\._allow_overwrite is deprecated", DeprecationWarning, r"aimet_torch\."),
     # We take torch's exporter on torch.jit on purpose; see `FileNames.options`.
     ("You are using the legacy TorchScript-based ONNX export", DeprecationWarning, ""),
+    # torch's exporter leaves a slice in the file that it could have computed.
+    ("Constant folding - ", UserWarning, ""),
     ("The feature will be removed", DeprecationWarning, r"torch\.onnx\."),
     (r"`torch\.jit\.\w+` is deprecated", DeprecationWarning, ""),
     (r"`torch\.jit\.\w+` is deprecated", FutureWarning, ""),

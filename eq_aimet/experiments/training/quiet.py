@@ -1,4 +1,4 @@
-"""Silence for libraries that talk on the terminal."""
+"""A context in which libraries print no log messages and no warnings."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ _WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
 def quiet_libraries() -> Iterator[None]:
     """Keep log messages below ERROR, and known warnings of other packages, off the terminal.
 
-    Lightning, AIMET and e2cnn advertise, advise, and warn about parts of themselves. The reports of this
-    package name each layer that it leaves out. A warning that nobody has listed here reaches the terminal.
+    Lightning, AIMET and e2cnn print advertisements, advice and warnings that the user of a recipe can't act
+    on. The reports of eq_aimet name each layer that eq_aimet leaves out. A warning that is not listed above
+    reaches the terminal.
 
     Example:
         >>> with quiet_libraries():
