@@ -81,7 +81,7 @@ def test_an_interrupted_download_goes_on_later(fetch, server, tmp_path):
         DataError,
         match=r"`http://127.*/files/images\.h5\.gz`: received no connection, or one that breaks \(.*\); "
         r"expected 3,000,000 bytes .*HTTPS_PROXY.* or download `images\.h5\.gz` from "
-        r"https://example\.org/by-hand into .*by hand\. Run it again to go on",
+        r"https://example\.org/by-hand into .*by hand\. Run it again to resume the download",
     ):
         fetch()
     assert contents(tmp_path / "pcam") == {f"{FILE.name}.partial": CONTENT[:1_500_000]}
@@ -196,7 +196,8 @@ def test_a_disk_that_fills_up(fetch, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, hard))
     try:
         with pytest.raises(
-            DataError, match=r"received an error on writing \(\[Errno 27\].*Free some space.*go on with"
+            DataError,
+            match=r"received an error on writing \(\[Errno 27\].*Free some space.*resume the download",
         ):
             fetch()
     finally:
