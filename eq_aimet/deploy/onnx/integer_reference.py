@@ -15,6 +15,7 @@ from eq_aimet.deploy.batches import run_in_batches
 from eq_aimet.deploy.onnx import integer_kernels as kernels
 from eq_aimet.deploy.onnx.graph import Graph, attributes
 from eq_aimet.deploy.onnx.integer_kernels import Quantization
+from eq_aimet.deploy.onnx.max_pooling import max_pool
 
 __all__ = ["IntegerReference"]
 
@@ -104,6 +105,29 @@ class GatherElements(OpRun):  # type: ignore[misc]
         return (np.take_along_axis(data[kept], indices, along),)
 
 
+class MaxPool(OpRun):  # type: ignore[misc]
+    """ONNX's operator; onnx's own implementation returns wrong positions for several channels or padding."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: Any, auto_pad: Any = None, ceil_mode: Any = None, dilations: Any = None,
+        kernel_shape: Any = None, pads: Any = None, storage_order: Any = None, strides: Any = None,
+    ) -> tuple[np.ndarray, ...]:  # fmt: skip
+        if auto_pad not in (None, "NOTSET", "VALID") or storage_order:
+            raise NotImplementedError("MaxPool with `auto_pad` or `storage_order`")
+        ones = [1] * len(kernel_shape)
+        outputs = max_pool(
+            x,
+            kernel_shape,
+            strides=strides or ones,
+            pads=pads or [0] * 2 * len(ones),
+            dilations=dilations or ones,
+            ceil_mode=bool(ceil_mode),
+        )
+        return outputs[: len(self.onnx_node.output)]
+
+
 # How many quantized inputs each operator takes before its bias.
 _INTEGER = {
     "Conv": (_Convolution, 2),
@@ -111,7 +135,7 @@ _INTEGER = {
     "Add": (_Sum, 2),
     "GlobalAveragePool": (_GlobalAverage, 1),
 }
-_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize, GatherElements]
+_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize, GatherElements, MaxPool]
 
 
 class IntegerReference:
