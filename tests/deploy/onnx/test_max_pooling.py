@@ -38,7 +38,7 @@ def max_pooling(shape, **options):
 )
 def test_maxima_and_positions(shape, options):
     model = max_pooling(shape, **options)
-    # few different values, so that windows hold equal maxima; negative ones, so that zeros of a padding would show
+    # few values, so that windows hold equal maxima; negative ones, so that zeros of a padding would show
     x = -np.random.default_rng(0).integers(1, 9, shape).astype(np.float32)
 
     values, positions = IntegerReference(model)([x])
