@@ -61,7 +61,14 @@ PRIVATE_NAMES = (
     PrivateName(
         _CLE, "GraphSearchUtils.convert_layer_group_to_cls_sets", "pairs layers; told of block-wise layers"
     ),
-    PrivateName(_CLE, "GraphSearchUtils.__init__", "builds the graph in which AIMET finds CLS sets"),
+    PrivateName(_CLE, "fold_all_batch_norms", "the start of an equalization, before anything is changed"),
+    PrivateName(_CLE, "GraphSearchUtils.__init__", "builds a graph that models with blocks do not need"),
+    PrivateName(_CLE, "GraphSearchUtils.find_layer_groups_to_scale", "finds the layers in a row"),
+    PrivateName(
+        _CLE,
+        "GraphSearchUtils.is_relu_activation_present_in_cls_sets",
+        "finds the ReLUs for the high-bias fold",
+    ),
     PrivateName(_CLE, "CrossLayerScaling.scale_model", "the start and the end of one scaling"),
     PrivateName(_CLE, "CrossLayerScaling.scale_cls_sets", "where CLS sets are checked, and regions scaled"),
     PrivateName(_CLE, "HighBiasFold.bias_fold", "the high-bias fold, replaced on models with blocks"),

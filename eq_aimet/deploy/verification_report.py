@@ -101,8 +101,8 @@ class VerificationReport:
         output = f"the output {worst.output!r}" if several else "the outputs"
         raise EquivarianceError(
             f"{self.path} is not bit-exact on {worst.runtime or self.runtime}: under {worst.element} "
-            f"at {worst.threads} thread(s) {output} of {worst.changed} of {self.images} images changed, by up to "
-            f"{worst.worst:.2e} of the largest. {' '.join(self.advice)}"
+            f"at {worst.threads} thread(s) {output} of {worst.changed} of {self.images} images changed, by "
+            f"up to {worst.worst:.2e} of the largest. {' '.join(self.advice)}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,8 +155,8 @@ class VerificationReport:
             return [
                 f"The FP32 network itself is not equivariant on these images: its outputs change by "
                 f"{network:.1e} in float64, see `equivariance_error(plain, images)`. A frequent reason is a "
-                "stride that does not fit the grid, so that a layer does not read the last row and column. An "
-                "output that the group acts on needs `transform_output`."
+                "stride that does not fit the grid, so that a layer does not read the last row and column. "
+                "An output that the group acts on needs `transform_output`."
             ]
         measured = "" if network is None else f" The FP32 network is: its outputs change by {network:.1e}."
         return [

@@ -56,7 +56,7 @@ class DeviceFigures:
             turns=tuple(dict.fromkeys(check.element for check in report.elements)),
             images=report.images,
             worst_change=max((check.worst for check in report.elements), default=0.0),
-            bit_identical=report.is_bit_exact,
+            bit_identical=bool(report.elements) and not any(check.changed for check in report.elements),
         )
 
     @property

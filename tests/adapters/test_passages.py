@@ -73,7 +73,7 @@ def test_what_runs_twice_stops_them(reads):
     assert report.regions == ()
     assert torch.equal(weight, model.source.weight)
     source = next(layer for layer in report.left_out if layer.name == "source")
-    assert "the bias of a BatchNorm2d is used in several places" in source.reason
+    assert "is used in several places" in source.reason
 
 
 class Meaned(nn.Module):
@@ -89,13 +89,11 @@ class Meaned(nn.Module):
         return self.linear(self.relu(self.source(x)).mean((2, 3)).reshape(x.size(0), -1))
 
 
-def test_a_mean_passes_where_it_is_clear_over_what_it_is():
-    for size, passes in ((5, True), (ORDER, False)):
-        model = Meaned().eval()
-        report = equalize_equivariant(model, dummy_input=torch.randn(2, 1, size, size), high_bias_fold="off")
-        assert bool(report.regions) == passes
-        if not passes:
-            assert all("'mean' may be over channels or pixels" in layer.reason for layer in report.left_out)
+@pytest.mark.parametrize("size", [5, ORDER])
+def test_a_mean_passes_whatever_the_number_of_pixels(size):
+    model = Meaned().eval()
+    report = equalize_equivariant(model, dummy_input=torch.randn(2, 1, size, size), high_bias_fold="off")
+    assert report.regions
 
 
 class Shifted(nn.Module):

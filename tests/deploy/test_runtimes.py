@@ -1,6 +1,5 @@
 """One exported file in every runtime: bit-identical under turns, and faults are seen by each runtime."""
 
-import importlib.util
 import platform
 import sys
 
@@ -107,9 +106,9 @@ def test_a_mirrored_image_is_reported(runtime, plain_file, images):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_one_weight_that_is_a_step_off_is_reported(runtime, plain_file, tmp_path):
-    sim, path = plain_file
-    model = onnx.load(path)
+def test_one_weight_that_is_a_step_off_is_reported(runtime, tmp_path):
+    sim = export(small_map(), tmp_path / "model.onnx", storage="plain")  # a map shows more than a few logits
+    model = onnx.load(tmp_path / "model.onnx")
     facts = marks(model)
     del model.metadata_props[:]
     weight = next(
@@ -121,7 +120,14 @@ def test_one_weight_that_is_a_step_off_is_reported(runtime, plain_file, tmp_path
     mark(model, **{key: fact for key, fact in facts.items() if key != "checksum"})
     onnx.save(model, tmp_path / "off.onnx")
 
-    report = verify_onnx(tmp_path / "off.onnx", sim, varied_images(16), runtimes=(runtime,), **QUICK)
+    report = verify_onnx(
+        tmp_path / "off.onnx",
+        sim,
+        varied_images(4),
+        runtimes=(runtime,),
+        transform_output=turned,
+        **QUICK,
+    )
 
     assert not report.is_bit_exact
     assert sum(check.changed for check in report.elements) > 0
@@ -200,7 +206,6 @@ def test_plugins_that_return_something_else(result, plain_file, images):
 def test_operators_that_fall_back_are_named(tmp_path):
     from eq_aimet.deploy.runtimes.qnn_htp import QnnHtp
 
-    assert importlib.util.find_spec("onnxruntime_qnn") is not None
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Det", ["x"], ["y"])],
         "g",

@@ -5,20 +5,35 @@ Both are `ContextVar`s: two threads that equalize at once do not see each other'
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import wraps
 from threading import RLock
 from typing import Any
 
 import torch
 
+from eq_aimet.aimet.equalization.cls_sets import unsafe_layers
 from eq_aimet.aimet.equalization.high_bias_fold import HighBiasFoldMode
 from eq_aimet.aimet.equalization.recorder import Recorder
-from eq_aimet.aimet.equalization.unsafe_layers import output_modules, unsafe_layers
+from eq_aimet.aimet.equalization.scale_trace import Trace
+from eq_aimet.aimet.equalization.scale_tracer import trace_scales
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry import is_layer
 
-__all__ = ["AIMET_LOCK", "ACTIVE_RUN", "Run", "Settings", "current_settings", "innermost", "installed"]
+__all__ = [
+    "ACTIVE_RUN",
+    "AIMET_LOCK",
+    "Run",
+    "Settings",
+    "current_settings",
+    "innermost",
+    "installed",
+    "running",
+    "with_settings",
+]
 
 # AIMET itself is not thread-safe, so one thread at a time traces, folds and scales.
 AIMET_LOCK = RLock()
@@ -39,35 +54,37 @@ class Settings:
 
 @dataclass
 class Run:
-    """One call of AIMET's `scale_model`.
+    """One equalization of one model.
 
     Attributes:
-        model: The model that is scaled.
-        search: AIMET's search of its graph.
-        layers: Its convolutions and linear layers in the order in which they ran.
-        has_blocks: Whether one of them carries rotation blocks. What follows is only known if so.
-        outputs: The modules whose output the model returns.
+        model: The model.
+        trace: A forward pass of the model before anything was changed; `None` if no layer carries blocks.
         unsafe: The layers that must not be scaled, each with the reason.
+        folded: The batch norms that were folded since.
+        check: What is called after the scaling and before the high-bias fold.
     """
 
     model: torch.nn.Module
-    search: Any = None
-    layers: tuple[Any, ...] = ()
-    has_blocks: bool = False
-    outputs: set[torch.nn.Module] = field(default_factory=set)
+    trace: Trace | None = None
     unsafe: dict[torch.nn.Module, str] = field(default_factory=dict)
+    folded: set[torch.nn.Module] = field(default_factory=set)
+    check: Callable[[], None] | None = None
 
-    def look_at(self, search: Any, dummy_input: Any) -> None:
-        """Note what the scaling asks for, once AIMET has built its graph; works in place."""
-        modules = [operation.get_module() for operation in search._connected_graph.ordered_ops]
-        self.search = search
-        self.layers = tuple(
-            dict.fromkeys(module for module in modules if module is not None and is_layer(module))
-        )
-        self.has_blocks = any(layer_blocks(layer) is not None for layer in self.layers)
-        if self.has_blocks:
-            self.outputs = output_modules(self.model, dummy_input)
-            self.unsafe = unsafe_layers(self.model, search)
+    def look_at(self, inputs: Any) -> None:
+        """Note, in one forward pass, how scales pass through a model with blocks; works in place.
+
+        Args:
+            inputs: What the model is called on, on the model's device.
+        """
+        if self.trace is None and any(layer_blocks(module) is not None for module in self.model.modules()):
+            self.trace = trace_scales(self.model, inputs)
+            self.unsafe = unsafe_layers(self.trace)
+
+    @property
+    def layers(self) -> tuple[Any, ...]:
+        """The convolutions and linear layers, in the order in which they ran as far as that is known."""
+        modules = self.model.modules() if self.trace is None else self.trace.runs
+        return tuple(module for module in modules if is_layer(module))
 
 
 ACTIVE_RUN: ContextVar[Run | None] = ContextVar("active_run", default=None)
@@ -83,3 +100,38 @@ def current_settings() -> Settings | None:
     if local:
         return local[-1]
     return installed[-1] if installed else None
+
+
+def with_settings(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a decorator: a replacement that takes the settings first, and AIMET's original without any.
+
+    One thread at a time runs the replacement.
+    """
+
+    def decorate(replacement: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(replacement)
+        def choose(*arguments: Any, **named: Any) -> Any:
+            settings = current_settings()
+            if settings is None:
+                return original(*arguments, **named)
+            with AIMET_LOCK:
+                return replacement(settings, *arguments, **named)
+
+        return choose
+
+    return decorate
+
+
+@contextmanager
+def running(model: torch.nn.Module) -> Iterator[Run]:
+    """Go on with the run of a model, or begin one that ends with this context."""
+    run = ACTIVE_RUN.get()
+    if run is not None and run.model is model:
+        yield run
+        return
+    run = Run(model)
+    token = ACTIVE_RUN.set(run)
+    try:
+        yield run
+    finally:
+        ACTIVE_RUN.reset(token)

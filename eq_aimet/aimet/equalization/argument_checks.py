@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from aimet_torch.utils import change_tensor_device_placement, create_rand_tensors_given_shapes, in_eval_mode
+from aimet_torch.utils import create_rand_tensors_given_shapes
 
-from eq_aimet.aimet.equalization.recorder import Fold
 from eq_aimet.errors import EqualizationError, InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry import channel_counts, is_convolution
+from eq_aimet.symmetry.calling import map_tensors, tensors_in
 
-__all__ = ["check_folds", "check_input", "check_model"]
+__all__ = ["check_model", "make_inputs", "refuse_input"]
 
 
 def check_model(model: Any) -> None:
@@ -98,6 +99,16 @@ def _check_parameters(name: str, module: torch.nn.Module) -> None:
             raise EqualizationError(
                 f"`{name}.{tensor_name}` is on the meta device and has no values. Load the weights first."
             )
+        if tensor.dtype not in (torch.float32, torch.float64):
+            raise EqualizationError(
+                f"`{name}.{tensor_name}` is of {tensor.dtype}. Equalization needs float32 or float64: call "
+                "`model.float()` first, and convert the model back afterwards."
+            )
+        if tensor.is_inference():
+            raise EqualizationError(
+                f"`{name}.{tensor_name}` was made under `torch.inference_mode()`, so it can't be changed in "
+                "place. Build or load the model outside of it, or use copy.deepcopy(model) there."
+            )
         if not torch.isfinite(tensor).all():
             raise EqualizationError(
                 f"`{name}.{tensor_name}` is not finite everywhere (NaN or infinity). "
@@ -105,15 +116,12 @@ def _check_parameters(name: str, module: torch.nn.Module) -> None:
             )
 
 
-def check_input(
-    model: torch.nn.Module, input_shapes: Any, dummy_input: Any
-) -> tuple[Any, Counter[torch.nn.Module]]:
-    """Return the input to trace the model with, and how often each module ran in a forward pass on it.
+def make_inputs(model: torch.nn.Module, input_shapes: Any, dummy_input: Any) -> Any:
+    """Return what the model is called on, on the model's device: a tensor or a tuple, as AIMET takes them.
 
     Raises:
-        InvalidArgumentError: If there is neither an input nor a shape, or the model does not take it.
+        InvalidArgumentError: If there is neither an input nor a shape, or the input has no values.
     """
-    argument = "input_shapes" if dummy_input is None else "dummy_input"
     if dummy_input is None and not input_shapes:
         raise InvalidArgumentError(
             "dummy_input",
@@ -121,54 +129,70 @@ def check_input(
             expected="an input of the model, or its shape as `input_shapes`",
             remedy="Give a batch of the kind that the model is used on, as `dummy_input`.",
         )
-    received = f"shapes {input_shapes}" if dummy_input is None else _describe(dummy_input)
-    runs: Counter[torch.nn.Module] = Counter()
-    handles = [
-        module.register_forward_hook(lambda module, *_: runs.update([module])) for module in model.modules()
-    ]
-    try:
-        if dummy_input is None:
-            dummy_input = create_rand_tensors_given_shapes(input_shapes, torch.device("cpu"))
-        placed = change_tensor_device_placement(dummy_input, next(model.parameters()).device)
-        with in_eval_mode(model), torch.no_grad():
-            if isinstance(placed, list | tuple):
-                model(*placed)
-            elif isinstance(placed, dict):
-                model(**placed)
-            else:
-                model(placed)
-    except Exception as error:
+    if dummy_input is None:
+        dummy_input = _inputs_of_shapes(input_shapes)
+    elif isinstance(dummy_input, Mapping):
+        dummy_input = _positional(model, dummy_input)
+    elif isinstance(dummy_input, list):
+        dummy_input = tuple(dummy_input)
+    tensors = tensors_in(dummy_input)
+    if not tensors or any(tensor.is_meta or tensor.numel() == 0 for tensor in tensors):
         raise InvalidArgumentError(
-            argument,
-            received=received,
-            expected="an input that the model computes an output for",
-            remedy=f"The forward pass failed: {type(error).__name__}: {error}",
+            "dummy_input",
+            received=_describe(dummy_input),
+            expected="a tensor, or a tuple or dictionary of tensors, with at least one value each",
+            remedy="Give a batch of the kind that the model is used on.",
+        )
+    device = next(model.parameters()).device
+    # Copies: inference tensors can't be traced, and a model may change its input.
+    return map_tensors(lambda tensor: tensor.detach().to(device, copy=True), dummy_input)
+
+
+def _inputs_of_shapes(input_shapes: Any) -> tuple[torch.Tensor, ...]:
+    try:
+        return tuple(create_rand_tensors_given_shapes(input_shapes, torch.device("cpu")))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidArgumentError(
+            "input_shapes",
+            received=repr(input_shapes),
+            expected="the shape of the input, or a list of shapes",
+            remedy="Give, for example, (1, 3, 32, 32).",
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    return dummy_input, runs
 
 
-def check_folds(folds: list[Fold], runs: Counter[torch.nn.Module], names: dict[torch.nn.Module, str]) -> None:
-    """Check that no batch norm was folded into, or out of, a place where a module runs again.
+def _positional(model: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the inputs of a dictionary in the order of `forward`, since AIMET takes no others."""
+    try:
+        bound = inspect.signature(model.forward).bind(**inputs)
+    except TypeError as error:
+        problem = str(error)
+    else:
+        if not bound.kwargs:
+            return bound.args
+        problem = f"AIMET cannot pass {', '.join(bound.kwargs)} by keyword"
+    raise InvalidArgumentError(
+        "dummy_input",
+        received=_describe(inputs),
+        expected=f"the inputs of {type(model).__name__}.forward, each of which can be passed by position",
+        remedy=f"{problem}. Give a tuple of all inputs in the order of `forward`.",
+    )
 
-    Raises:
-        EqualizationError: If one was; the model computes something else then.
-    """
-    for fold in folds:
-        for module in (fold.layer, fold.norm):
-            if runs[module] > 1:
-                raise EqualizationError(
-                    f"`{names[module]}` runs {runs[module]} times in one forward pass, so AIMET can't fold "
-                    f"the batch norm `{names[fold.norm]}` into `{names[fold.layer]}`. Give each place a "
-                    "module of its own, for example with copy.deepcopy."
-                )
+
+def refuse_input(error: Exception, inputs: Any, *, by_shape: bool) -> InvalidArgumentError:
+    """Return the error for an input on which the model's forward pass failed."""
+    return InvalidArgumentError(
+        "input_shapes" if by_shape else "dummy_input",
+        received=_describe(inputs),
+        expected="an input that the model computes an output for",
+        remedy=f"The model's forward pass failed: {type(error).__name__}: {error}",
+    )
 
 
 def _describe(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return f"a tensor {tuple(value.shape)} of {value.dtype} on {value.device}"
+    if isinstance(value, Mapping):
+        return f"a dictionary of {', '.join(f'{key}: {_describe(item)}' for key, item in value.items())}"
     if isinstance(value, list | tuple):
         return f"{type(value).__name__} of {', '.join(_describe(item) for item in value)}"
     return type(value).__name__

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from aimet_torch.cross_layer_equalization import equalize_model
 
-from eq_aimet.aimet.equalization.argument_checks import check_folds, check_input, check_model
+from eq_aimet.aimet.equalization.active_run import ACTIVE_RUN, AIMET_LOCK, Run
+from eq_aimet.aimet.equalization.argument_checks import check_model, make_inputs, refuse_input
+from eq_aimet.aimet.equalization.function_check import FunctionChangedError, FunctionCheck
 from eq_aimet.aimet.equalization.high_bias_fold import check_mode
 from eq_aimet.aimet.equalization.hooks import EquivariantHooks
+from eq_aimet.aimet.equalization.left_out_reasons import scaled_with
 from eq_aimet.aimet.equalization.recorder import Recorder
-from eq_aimet.aimet.equalization.report import EqualizationReport, make_report
+from eq_aimet.aimet.equalization.report import EqualizationReport
+from eq_aimet.aimet.equalization.report_assembly import make_report
 from eq_aimet.aimet.snapshot import Snapshot
-from eq_aimet.plugins import plugin_manager
+from eq_aimet.errors import EqAimetError, EqualizationError
+from eq_aimet.plugins import tell_plugins
 
 __all__ = ["equalize_equivariant"]
 
@@ -43,6 +50,7 @@ def equalize_equivariant(
         InvalidArgumentError: If an argument is of the wrong kind, or the model does not take the input.
         EqualizationError: If the model is not plain, carries no blocks or blocks that do not fit, or has
             weights that are not finite.
+        PluginError: If a plugin fails, or returns a value that its hook does not allow.
 
     Example:
         >>> import torch
@@ -62,19 +70,68 @@ def equalize_equivariant(
         1 triplet, 0 pairs and 0 regions equalized; 0 of 3 layers left out; ...
     """
     check_mode(high_bias_fold)
-    core = model.module if isinstance(model, torch.nn.DataParallel) else model
+    core = _core_of(model)
     check_model(core)
-    snapshot = Snapshot(core)
-    try:
-        dummy_input, runs = check_input(core, input_shapes, dummy_input)
-        recorder = Recorder()
-        with EquivariantHooks(high_bias_fold, recorder):
-            equalize_model(core, dummy_input=dummy_input)
-        check_folds(recorder.folds, runs, snapshot.names)
-        snapshot.restore_modes(core)
-        report = make_report(recorder, snapshot.names, high_bias_fold)
-        plugin_manager().hook.eq_aimet_equalized(model=model, report=report)
-    except BaseException:
-        snapshot.restore()
-        raise
+    inputs = make_inputs(core, input_shapes, dummy_input)
+    with AIMET_LOCK:
+        snapshot = Snapshot(core)
+        try:
+            recorder = _equalize(core, inputs, high_bias_fold, by_shape=dummy_input is None)
+            snapshot.restore_modes(core)
+            report = make_report(recorder, snapshot.names, high_bias_fold)
+            for _ in tell_plugins("eq_aimet_equalized", model=model, report=report):
+                pass
+        except _FaultyError as fault:
+            snapshot.restore()
+            raise fault.explain(snapshot.names) from None
+        except BaseException:
+            snapshot.restore()
+            raise
     return report
+
+
+def _core_of(model: Any) -> Any:
+    """Return the model inside of `torch.nn.DataParallel` and `torch.compile`."""
+    while True:
+        name = "module" if isinstance(model, torch.nn.DataParallel) else "_orig_mod"
+        inner = getattr(model, name, None)
+        if not isinstance(inner, torch.nn.Module):
+            return model
+        model = inner
+
+
+@dataclass
+class _FaultyError(Exception):
+    """The model computes something else after equalization."""
+
+    error: FunctionChangedError
+    check: FunctionCheck
+    recorder: Recorder
+
+    def explain(self, names: dict[torch.nn.Module, str]) -> EqualizationError:
+        folds = {fold.layer: fold.norm for fold in self.recorder.folds if fold.follows}
+        partners = partial(scaled_with, self.recorder, names)
+        plugins = dict.fromkeys(self.recorder.added.values())
+        return self.check.explain(self.error, folds, names, partners, plugins)
+
+
+def _equalize(model: torch.nn.Module, inputs: Any, high_bias_fold: str, *, by_shape: bool) -> Recorder:
+    """Equalize a model in place; return what was done."""
+    run, recorder = Run(model), Recorder()
+    try:
+        run.look_at(inputs)
+    except EqAimetError:
+        raise
+    except Exception as error:
+        raise refuse_input(error, inputs, by_shape=by_shape) from error
+    assert run.trace is not None
+    run.check = FunctionCheck(model, inputs, run.trace.output)
+    token = ACTIVE_RUN.set(run)
+    try:
+        with EquivariantHooks(high_bias_fold, recorder):
+            equalize_model(model, dummy_input=inputs)
+    except FunctionChangedError as error:
+        raise _FaultyError(error, run.check, recorder) from None
+    finally:
+        ACTIVE_RUN.reset(token)
+    return recorder

@@ -1,19 +1,21 @@
 """AIMET's own cross-layer equalization made aware of rotation blocks, by patches that can be taken back.
 
 While the hooks are installed, AIMET calls into this package in this sequence. AIMET's functions stand on the
-left; the functions on the right are in `interception.py`.
+left; the functions on the right are in `fold_interception.py` and `scaling_interception.py`.
 
     equalize_model(model, …)
-     ├─ fold_all_batch_norms
-     │   ├─ BatchNormFold._fold_given_batch_norms ───── folding_norms: keeps biases tied, notes β and γ
+     ├─ fold_all_batch_norms ────────────────────────── folding_all_norms: one forward pass looks at the model
+     │   ├─ BatchNormFold._fold_given_batch_norms ───── folding_norms: drops wrong folds, keeps biases tied
      │   └─ BatchNormFold.convert_batchnorm_parameters ─ converting_norm: notes β and γ of a norm that stays
      └─ equalize_bn_folded_model
          ├─ CrossLayerScaling.scale_model ───────────── scaling_model: begins and ends a run
-         │   ├─ GraphSearchUtils.__init__ ───────────── searching: looks at the layers, outputs and runs
-         │   ├─ GraphSearchUtils.convert_layer_group_to_cls_sets ─ converting: pairs block-wise layers, too
-         │   └─ CrossLayerScaling.scale_cls_sets ────── scaling_sets: drops unsafe sets, scales regions
-         │       └─ PythonClsImpl ───────────────────── BlockClsImpl: one scale per block
-         └─ HighBiasFold.bias_fold ──────────────────── folding_bias: block by block, where it is exact
+         │   ├─ GraphSearchUtils.__init__ ───────────── searching: needs no graph of AIMET's
+         │   ├─ ….find_layer_groups_to_scale ────────── finding_layers: convolutions in a row
+         │   ├─ ….convert_layer_group_to_cls_sets ───── converting: pairs block-wise layers, too
+         │   ├─ CrossLayerScaling.scale_cls_sets ────── scaling_sets: asks plugins, scales regions first
+         │   │   └─ PythonClsImpl ───────────────────── scaling_one_set: one scale per block
+         │   └─ ….is_relu_activation_present_in_cls_sets ─ finding_relus
+         └─ HighBiasFold.bias_fold ──────────────────── folding_bias: checks the function, then block by block
              └─ PythonHbfImpl.bias_fold ─────────────── folding_pair: shifts the noted statistics
 
 Models without blocks take AIMET's own path, to the last bit. The hooks of a `with` block hold in its own

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from eq_aimet.aimet.equalization.high_bias_fold import Absorption
 from eq_aimet.aimet.equalization.region_scaling import ScaledRegion
 from eq_aimet.aimet.equalization.regions import Joints
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import channel_ranges, is_transposed
+from eq_aimet.symmetry import layer_ranges
 
 __all__ = ["Fold", "Recorder", "ScaledSet", "output_ranges"]
 
@@ -41,9 +40,10 @@ class Recorder:
     """Collects what the hooks see.
 
     Attributes:
-        search: AIMET's `GraphSearchUtils` of the scaled model, which holds the connected graph.
         folds: The batch norms that were folded.
-        dropped: CLS sets that AIMET found and that were not scaled, each with the reason.
+        not_folded: The batch norms that AIMET would have folded wrongly, each with the reason.
+        dropped: CLS sets that a plugin took out.
+        added: CLS sets that a plugin added, each with the name of the plugin.
         scaled: The CLS sets that were scaled.
         joints: The places that scales belong to, in the search for regions.
         regions: The regions that were scaled.
@@ -52,9 +52,10 @@ class Recorder:
         absorptions: What the high-bias fold did at each joint.
     """
 
-    search: Any = None
     folds: list[Fold] = field(default_factory=list)
-    dropped: list[tuple[ClsSet, str]] = field(default_factory=list)
+    not_folded: dict[torch.nn.Module, str] = field(default_factory=dict)
+    dropped: list[ClsSet] = field(default_factory=list)
+    added: dict[ClsSet, str] = field(default_factory=dict)
     scaled: list[ScaledSet] = field(default_factory=list)
     joints: Joints = field(default_factory=Joints)
     regions: list[ScaledRegion] = field(default_factory=list)
@@ -68,8 +69,7 @@ def output_ranges(layer: Convolution) -> torch.Tensor:
 
     A layer without blocks has blocks of one channel.
     """
-    rows, columns = channel_ranges(layer.weight, getattr(layer, "groups", 1))
-    ranges = (columns if is_transposed(layer) else rows).cpu()
+    ranges = layer_ranges(layer)[0].cpu()
     blocks = layer_blocks(layer)
     if blocks is None:
         return ranges

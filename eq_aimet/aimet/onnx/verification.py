@@ -112,33 +112,31 @@ def verify_onnx(
     names, steps = verified.output_names, output_steps(model)
     test = TurnTest(Path(path), images, specs[0].shape[0], turns, transform_output, names, steps)
     simulated = verified.simulated()
-    runs_made = [run_on(runtime, test, threads, simulated) for runtime in chosen]
-    checks = tuple(check for run in runs_made for check in run.checks)
+    ran = [run_on(runtime, test, threads, simulated) for runtime in chosen]
+    checks = tuple(check for run in ran for check in run.checks)
     changed = any(check.changed for check in checks)
     runtime = OnnxRuntime()
     opened = runtime.open(test.file, threads=1)
-    deployed = test.outputs(opened)
     latency, float_bytes = _latency(runtime, opened, test, verified, runs)
     reference = _reference(model, test, reference_images)
-    unverified = list(reasons_of_inputs(specs, images, turns))
-    unverified += [reason for run in runs_made for reason in run.unverified]
+    of_outputs = [reason for run in ran for reason in run.unverified]
     error = _error_in_double(sim.model, inputs, turns, transform_output) if changed else None
     return VerificationReport(
         path=str(path),
         runtime=runtime.name,
         images=len(images[0]),
         elements=checks,
-        fidelity=_fidelity(deployed, simulated, verified.unquantized(), reference),
+        fidelity=_fidelity(test.outputs(opened), simulated, verified.unquantized(), reference),
         latency=latency,
         file_bytes=test.file.stat().st_size,
         float_bytes=float_bytes,
         operators=runtime.operators(test.file),
         is_portable=marks(model).get("portable") == "true",
         is_exact_when_precise=_is_exact_when_precise(test) if changed else None,
-        unverified=tuple(dict.fromkeys(unverified)),
+        unverified=tuple(dict.fromkeys([*reasons_of_inputs(specs, images, turns), *of_outputs])),
         simulation_error=error,
         network_error=_network_error(sim, inputs, turns, transform_output) if error else None,
-        runtimes=tuple(run.finding for run in runs_made),
+        runtimes=tuple(run.finding for run in ran),
     )
 
 

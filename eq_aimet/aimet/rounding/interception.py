@@ -28,8 +28,7 @@ from aimet_torch._base.adaround.adaround_loss import AdaroundLoss
 from aimet_torch.adaround.adaround_weight import Adaround
 from aimet_torch.seq_mse import SequentialMse
 
-from eq_aimet.aimet.equalization.active_run import Settings, current_settings
-from eq_aimet.aimet.equalization.interception import with_settings
+from eq_aimet.aimet.equalization.active_run import Settings, current_settings, with_settings
 from eq_aimet.aimet.rounding.tied_adaround import TiedAdaroundWrapper, rounding_orbits
 from eq_aimet.aimet.rounding.tied_layers import check_still_tied, has_ties
 from eq_aimet.errors import InvalidArgumentError
@@ -81,7 +80,7 @@ def adarounding(original: Callable[..., Any]) -> Any:
 
     @with_settings(original)
     def apply(settings: Settings, quant_sim: Any, model: torch.nn.Module, *others: Any, **named: Any) -> Any:
-        check_still_tied("model", model)
+        check_still_tied("model", model, "model")
         return original(quant_sim, model, *others, **named)
 
     return _as_classmethod(apply)
@@ -114,7 +113,7 @@ def searching(original: Callable[..., Any]) -> Any:
 
     @with_settings(original)
     def apply(settings: Settings, model: torch.nn.Module, sim: Any, *others: Any, **named: Any) -> Any:
-        check_still_tied("sim", sim.model)
+        check_still_tied("sim", sim.model, "sim.model")
         return original(model, sim, *others, **named)
 
     return _as_classmethod(apply)

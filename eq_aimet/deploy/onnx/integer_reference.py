@@ -15,7 +15,7 @@ from eq_aimet.deploy.batches import run_in_batches
 from eq_aimet.deploy.onnx import integer_kernels as kernels
 from eq_aimet.deploy.onnx.graph import Graph, attributes
 from eq_aimet.deploy.onnx.integer_kernels import Quantization
-from eq_aimet.deploy.onnx.max_pooling import max_pool
+from eq_aimet.deploy.onnx.reference_operators import MOVING_OPERATORS, use_own_operators
 
 __all__ = ["IntegerReference"]
 
@@ -94,40 +94,6 @@ class _Dequantize(OpRun):  # type: ignore[misc]
         return (kernels.dequantize(x, of_x, axis),)
 
 
-class GatherElements(OpRun):  # type: ignore[misc]
-    """ONNX's operator; onnx's own implementation takes at most 64 positions along the axis."""
-
-    op_domain = ""
-
-    def _run(self, data: Any, indices: Any, axis: Any = None) -> tuple[np.ndarray]:
-        along = (axis or 0) % data.ndim
-        kept = tuple(slice(None if place == along else size) for place, size in enumerate(indices.shape))
-        return (np.take_along_axis(data[kept], indices, along),)
-
-
-class MaxPool(OpRun):  # type: ignore[misc]
-    """ONNX's operator; onnx's own implementation returns wrong positions for several channels or padding."""
-
-    op_domain = ""
-
-    def _run(
-        self, x: Any, auto_pad: Any = None, ceil_mode: Any = None, dilations: Any = None,
-        kernel_shape: Any = None, pads: Any = None, storage_order: Any = None, strides: Any = None,
-    ) -> tuple[np.ndarray, ...]:  # fmt: skip
-        if auto_pad not in (None, "NOTSET", "VALID") or storage_order:
-            raise NotImplementedError("MaxPool with `auto_pad` or `storage_order`")
-        ones = [1] * len(kernel_shape)
-        outputs = max_pool(
-            x,
-            kernel_shape,
-            strides=strides or ones,
-            pads=pads or [0] * 2 * len(ones),
-            dilations=dilations or ones,
-            ceil_mode=bool(ceil_mode),
-        )
-        return outputs[: len(self.onnx_node.output)]
-
-
 # How many quantized inputs each operator takes before its bias.
 _INTEGER = {
     "Conv": (_Convolution, 2),
@@ -135,7 +101,7 @@ _INTEGER = {
     "Add": (_Sum, 2),
     "GlobalAveragePool": (_GlobalAverage, 1),
 }
-_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize, GatherElements, MaxPool]
+_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize, *MOVING_OPERATORS]
 
 
 class IntegerReference:
@@ -231,6 +197,8 @@ def _follow_quantizers(graph: Graph) -> None:
             node.op_type, node.domain = _Dequantize.__name__, _DOMAIN
             del node.attribute[:]
             node.attribute.append(onnx.helper.make_attribute("axis", axis))
+        else:
+            use_own_operators(node)
 
 
 def _clamps_at_zero(graph: Graph, quantize: onnx.NodeProto) -> bool:

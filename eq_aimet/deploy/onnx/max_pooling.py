@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -53,11 +54,11 @@ def max_pool(
     values = np.zeros((*x.shape[:2], *sizes), x.dtype)
     positions = np.full(values.shape, -1, np.int64)
     for tap in itertools.product(*map(range, kernel)):
-        along = (
+        along: tuple[Any, ...] = tuple(
             slice(at * dilation, at * dilation + (size - 1) * stride + 1, stride)
             for at, dilation, size, stride in zip(tap, dilations, sizes, strides, strict=True)
         )
-        window = (..., *along)
+        window: tuple[Any, ...] = (..., *along)
         seen, place = padded[window], places[window]
         is_larger = (place >= 0) & ((positions < 0) | (seen > values))
         values, positions = np.where(is_larger, seen, values), np.where(is_larger, place, positions)

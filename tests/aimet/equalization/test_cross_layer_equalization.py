@@ -221,7 +221,7 @@ def test_what_the_model_returns_is_not_scaled(after_relu):
     assert relative_change(first, after_first) <= 1e-6
     assert relative_change(second, after_second) <= 1e-6
     assert [cls_set.layers for cls_set in report.cls_sets] == [("second", "third")]
-    assert "what `first` computes is an output of the model, too" in report.left_out[0].reason
+    assert "its output: it is an output of the model" in report.left_out[0].reason
 
 
 @pytest.mark.parametrize("groups", [1, 2])

@@ -40,6 +40,9 @@ def changed(before):
 PATCHED = {
     "PythonClsImpl",
     "convert_layer_group_to_cls_sets",
+    "fold_all_batch_norms",
+    "find_layer_groups_to_scale",
+    "is_relu_activation_present_in_cls_sets",
     "__init__",  # of GraphSearchUtils
     "scale_model",
     "scale_cls_sets",

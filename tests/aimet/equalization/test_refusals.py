@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from block_networks import Network, convolution, norm, same, weights
+from block_networks import Network, convolution, norm, relative_change, same, weights
 from torch import nn
 
 from eq_aimet import EqAimetError, equalize_equivariant, hookimpl, plugin_manager
 from eq_aimet.aimet.snapshot import Snapshot
-from eq_aimet.errors import EqualizationError, InvalidArgumentError
+from eq_aimet.errors import EqualizationError, InvalidArgumentError, PluginError
 from eq_aimet.symmetry import stored_blocks
 
 IMAGE = torch.randn(2, 3, 17, 17, generator=torch.Generator().manual_seed(1))
@@ -108,13 +108,14 @@ class FoldedTwice(nn.Module):
         return self.second(self.twice(self.first(self.twice(x))))
 
 
-def test_refuses_a_batch_norm_after_a_layer_that_runs_twice():
-    refused(
-        EqualizationError,
-        FoldedTwice(),
-        r"`twice` runs 2 times in one forward pass, so AIMET can't fold the batch norm `\w+` into `twice`",
-        dummy_input=torch.randn(1, 8, 5, 5),
-    )
+def test_a_batch_norm_after_a_layer_that_runs_more_often_stays():
+    model, x = FoldedTwice().eval(), torch.randn(1, 8, 5, 5)
+    before = model(x).detach()
+    report = equalize_equivariant(model, dummy_input=x)
+    assert [(norm.name, norm.folded_into) for norm in report.norms] == [("first", ""), ("second", "")]
+    assert report.norms[1].reason == "`twice` and `second` run 2 and 1 times in one forward pass"
+    with torch.no_grad():
+        assert relative_change(before, model(x)) <= 1e-6
 
 
 @pytest.mark.parametrize(
@@ -126,9 +127,9 @@ def test_refuses_a_batch_norm_after_a_layer_that_runs_twice():
             r"received a tensor \(2, 5, 17, 17\) of torch.float32 on cpu",
         ),
         ({"dummy_input": IMAGE.double()}, r"of torch.float64 on cpu.*forward pass failed: RuntimeError"),
-        ({"dummy_input": IMAGE.to("meta")}, r"on meta; expected an input"),
+        ({"dummy_input": IMAGE.to("meta")}, r"on meta; expected a tensor"),
         ({"dummy_input": (IMAGE, IMAGE)}, r"received tuple of a tensor"),
-        ({"input_shapes": (1, 4, 17, 17)}, r"`input_shapes`: received shapes \(1, 4, 17, 17\)"),
+        ({"input_shapes": (1, 4, 17, 17)}, r"`input_shapes`: received tuple of a tensor \(1, 4, 17, 17\)"),
     ],
 )
 def test_refuses_an_input_that_does_not_fit(arguments, text):
@@ -136,6 +137,19 @@ def test_refuses_an_input_that_does_not_fit(arguments, text):
 
 
 # Failures midway.
+
+
+class FailsAtBlocks:
+    """Fails after the checks, when the model is being traced."""
+
+    def __init__(self):
+        self.calls = 0
+
+    @hookimpl
+    def eq_aimet_layer_blocks(self, module):
+        self.calls += isinstance(module, nn.Linear)
+        if self.calls > 1:
+            raise ZeroDivisionError("plugin")
 
 
 class FailsAtSets:
@@ -156,8 +170,35 @@ class Interrupts:
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("plugin", [FailsAtSets(), FailsAtTheEnd(), Interrupts()])
-def test_a_failure_midway_leaves_the_model_as_it_was(plugin):
+class AnswersSets:
+    @hookimpl
+    def eq_aimet_cls_sets(self, model, cls_sets):
+        return cls_sets[1:]
+
+
+class AnswersAtTheEnd:
+    @hookimpl
+    def eq_aimet_equalized(self, model, report):
+        return 3
+
+
+FAILS = r"`{}` of the plugin `{}` fails.* at .*test_refusals\.py, line .*ZeroDivisionError: plugin"
+ANSWERS = "`{}` of the plugin `{}` returned a {}; expected None"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "error", "text"),
+    [
+        (FailsAtBlocks(), PluginError, FAILS.format("eq_aimet_layer_blocks", "FailsAtBlocks")),
+        (FailsAtSets(), PluginError, FAILS.format("eq_aimet_cls_sets", "FailsAtSets")),
+        (FailsAtTheEnd(), PluginError, FAILS.format("eq_aimet_equalized", "FailsAtTheEnd")),
+        (AnswersSets(), PluginError, ANSWERS.format("eq_aimet_cls_sets", "AnswersSets", "list")),
+        (AnswersAtTheEnd(), PluginError, ANSWERS.format("eq_aimet_equalized", "AnswersAtTheEnd", "int")),
+        (Interrupts(), KeyboardInterrupt, "^$"),
+    ],
+    ids=["blocks", "sets", "end", "sets-answer", "end-answer", "interrupt"],
+)
+def test_a_failure_midway_leaves_the_model_as_it_was(plugin, error, text):
     model = Network("field").train()
     model.last.add_module("unfolded", norm(4))  # a batch norm after ReLU, which AIMET rewrites in place
     before, state = copy.deepcopy(model), weights(model)
@@ -166,8 +207,10 @@ def test_a_failure_midway_leaves_the_model_as_it_was(plugin):
     pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
     plugin_manager().register(plugin)
     try:
-        with pytest.raises((ZeroDivisionError, KeyboardInterrupt)):
+        with pytest.raises(error, match=text) as caught:
             equalize_equivariant(model, dummy_input=IMAGE)
+        if "fails" in text:
+            assert isinstance(caught.value.__cause__, ZeroDivisionError)
     finally:
         plugin_manager().unregister(plugin)
     assert list(model.named_modules()) == modules

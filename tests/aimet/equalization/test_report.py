@@ -125,7 +125,7 @@ def chain(*layers):
     [
         (Branches(), "first", "its output: it is an output of the model; its input: it is the model's input"),
         (Branches(), "unused", "it is not reached from the input"),
-        (Functional(), "first", "its output: the operation 'mean' does not commute with a positive scale"),
+        (Functional(), "first", "its output: it is an output of the model"),
         (
             chain(nn.Sigmoid(), convolution(2, 1)),
             "0",
@@ -136,7 +136,7 @@ def chain(*layers):
             "2",
             "its input: Sigmoid `1` does not commute with a positive",
         ),
-        (chain(nn.Linear(5, 2)), "0", "its output: `Linear` reads it along another dimension"),
+        (chain(nn.Softsign(), convolution(2, 1)), "0", "its output: Softsign `1` joins it with the number 1"),
     ],
 )
 def test_reasons(model, name, reason):
