@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from eq_aimet.deploy.verification_report import ElementCheck, Fidelity, Latency, VerificationReport
+from eq_aimet.deploy.findings import ElementCheck, Fidelity, Latency
+from eq_aimet.deploy.verification_report import VerificationReport
 from eq_aimet.errors import DataError, InvalidArgumentError
 from eq_aimet.experiments import DeviceFigures, Table, TableRow, file_table, network_table
 
