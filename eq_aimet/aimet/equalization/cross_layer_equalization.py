@@ -138,7 +138,7 @@ def _equalize(model: torch.nn.Module, inputs: Any, high_bias_fold: str, *, by_sh
             "tensor; expected a tensor, or a tuple, list or dictionary of tensors."
         )
     with traceable_call(model, inputs, run.trace.output) as tensors:
-        run.check = FunctionCheck(model, tensors, run.trace.output)
+        run.check = FunctionCheck(model, tensors)
         token = ACTIVE_RUN.set(run)
         try:
             with EquivariantHooks(high_bias_fold, recorder):
