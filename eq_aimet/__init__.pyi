@@ -1,3 +1,4 @@
+from .adapters.moving import carry_weights
 from .aimet.equalization.cross_layer_equalization import equalize_equivariant
 from .aimet.equalization.hooks import EquivariantHooks
 from .aimet.equalization.report import (
@@ -43,6 +44,7 @@ from .symmetry.orbits import asymmetry, is_symmetric, symmetrize
 
 __all__ = [
     "export_model",
+    "carry_weights",
     "equalize_equivariant",
     "equivariant_hooks",
     "calibrate_without_data",

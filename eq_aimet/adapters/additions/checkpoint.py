@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ __all__ = ["keep_weights_only"]
 
 # What R2Conv derives from its weights: present in eval mode, absent in training.
 _DERIVED = ("filter", "expanded_bias")
+_BASIS = "sampled_basis"
 
 
 def keep_weights_only(model: torch.nn.Module) -> None:
@@ -21,7 +23,8 @@ def keep_weights_only(model: torch.nn.Module) -> None:
     checkpoint that was taken in one mode is refused in the other, and a checkpoint with a `filter` that does
     not fit its weights loads without a word. After this call either mode saves the same keys and loads both
     kinds of checkpoint, the library's own included, and a model in eval mode rebuilds its filters from the
-    loaded weights.
+    loaded weights. A checkpoint with another basis, such as one of the other library, changes this model
+    alone.
 
     Args:
         model: Any module with convolutions of a library in it. Calling it twice is the same as once.
@@ -55,10 +58,29 @@ def _drop_derived(module: torch.nn.Module, state: dict[str, Any], prefix: str, m
         state.pop(prefix + name, None)
 
 
+def _own_bases(module: torch.nn.Module, state: dict[str, Any], prefix: str) -> None:
+    """Give `module` bases of its own where the state dict brings other ones.
+
+    A state dict holds the bases beside their coefficients, e2cnn's and escnn's under the same names. A
+    library shares one basis between all layers of a process, so loading another one would change them all.
+    """
+    for name, expansion in list(module.named_modules()):
+        basis = expansion._buffers.get(_BASIS)
+        loaded = state.get(f"{prefix}{name}.{_BASIS}")
+        if basis is None or not isinstance(loaded, torch.Tensor) or loaded.shape != basis.shape:
+            continue
+        if not torch.equal(loaded.to(basis), basis):
+            own = copy.copy(expansion)
+            own._buffers = {**expansion._buffers, _BASIS: basis.clone()}
+            parent, _, leaf = name.rpartition(".")
+            module.get_submodule(parent)._modules[leaf] = own
+
+
 def _stand_in_for_derived(
     module: torch.nn.Module, state: dict[str, Any], prefix: str, metadata: Any, *reports: Any
 ) -> None:
     """Give `load_state_dict` exactly this mode's buffers; what it copies is replaced afterwards."""
+    _own_bases(module, state, prefix)
     for name in _DERIVED:
         state.pop(prefix + name, None)
         if module._buffers.get(name) is not None:
