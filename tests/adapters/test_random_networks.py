@@ -222,8 +222,12 @@ def check_network(kit, plan):
     with torch.no_grad():
         expected, actual = named_tensors(network(image)), named_tensors(plain(image))
     assert list(expected) == list(actual)
+    exact = _in_double(plain, image)
     for name, wanted in expected.items():
-        assert float((wanted - actual[name]).abs().max()) <= TOLERANCES[kit.name] * float(wanted.abs().max())
+        # The float32 rounding of a deep network alone is more than 1e-6.
+        rounding = 2.0 * float((actual[name] - exact[name]).abs().max())
+        difference = float((wanted - actual[name]).abs().max())
+        assert difference <= max(TOLERANCES[kit.name] * float(wanted.abs().max()), rounding)
     if kit.rotation_order(space) % 4 == 0:
         # The fields turn as well as the image: the largest channel of each tells how far they do so.
         source, export = (_error(model, image, network) for model in (copy.deepcopy(network), plain))
