@@ -1,3 +1,4 @@
+from .adapters.moving import carry_weights
 from .aimet.equalization.cross_layer_equalization import equalize_equivariant
 from .aimet.equalization.hooks import EquivariantHooks
 from .aimet.equalization.report import (
@@ -12,6 +13,7 @@ from .aimet.onnx.export import export_onnx
 from .aimet.onnx.verification import verify_onnx
 from .aimet.rounding.bias_correction import correct_bias
 from .aimet.rounding.bias_report import BiasCorrectionReport
+from .aimet.rounding.tied_training import TiedParameters, tie_parameters
 from .aimet.simulation.data_free import calibrate_without_data
 from .aimet.simulation.data_free_report import CalibrationReport
 from .aimet.simulation.portable_weights import PortableReport, make_portable
@@ -42,11 +44,13 @@ from .symmetry.orbits import asymmetry, is_symmetric, symmetrize
 
 __all__ = [
     "export_model",
+    "carry_weights",
     "equalize_equivariant",
     "equivariant_hooks",
     "calibrate_without_data",
     "correct_bias",
     "tie_encodings",
+    "tie_parameters",
     "make_portable",
     "export_onnx",
     "verify_onnx",
@@ -73,6 +77,7 @@ __all__ = [
     "NormRecord",
     "BiasCorrectionReport",
     "CalibrationReport",
+    "TiedParameters",
     "TyingReport",
     "PortableReport",
     "OnnxReport",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 
 import pluggy
 import torch
@@ -14,7 +15,7 @@ from eq_aimet.errors import EqAimetError, PluginError
 from eq_aimet.symmetry.blocks import LayerBlocks, stored_blocks
 from eq_aimet.symmetry.layers import channel_counts
 
-__all__ = ["layer_blocks", "plain_module", "plugin_manager"]
+__all__ = ["ask_plugins", "layer_blocks", "plain_module", "plugin_manager", "tell_plugins", "wrong_answer"]
 
 
 @cache
@@ -22,10 +23,19 @@ def plugin_manager() -> pluggy.PluginManager:
     """Return the one plugin manager, with all installed plugins of the entry-point group `eq_aimet` loaded.
 
     A plugin of your own that is not installed is registered by `plugin_manager().register(plugin)`.
+
+    Raises:
+        PluginError: If an installed plugin cannot be loaded.
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
     manager.add_hookspecs(hookspecs)
-    manager.load_setuptools_entrypoints(hookspecs.PROJECT_NAME)
+    try:
+        manager.load_setuptools_entrypoints(hookspecs.PROJECT_NAME)
+    except Exception as error:
+        raise PluginError(
+            f"An installed plugin of the entry-point group `{hookspecs.PROJECT_NAME}` cannot be loaded, at "
+            f"{place_of(error)} ({type(error).__name__}: {error}). Correct the plugin, or uninstall it."
+        ) from error
     return manager
 
 
@@ -45,18 +55,16 @@ def layer_blocks(module: torch.nn.Module) -> LayerBlocks | None:
     stored = stored_blocks(module)
     if stored is not None:
         return stored
-    blocks = _ask("eq_aimet_layer_blocks", module)
+    plugin, blocks = _first_answer("eq_aimet_layer_blocks", module)
     if blocks is None:
         return None
-    expected = "a LayerBlocks, or None for a layer that the plugin does not know"
+    wrong = partial(wrong_answer, plugin, "eq_aimet_layer_blocks", place=f" for a {type(module).__name__}")
     if not isinstance(blocks, LayerBlocks):
-        raise _wrong_result("eq_aimet_layer_blocks", module, f"a {type(blocks).__name__}", expected)
+        raise wrong(f"a {type(blocks).__name__}", "a LayerBlocks, or None for a layer that it does not know")
     counts = channel_counts(module)
     sizes = sum(blocks.blocks_in), sum(blocks.blocks_out)
     if counts is not None and sizes != counts:
-        raise _wrong_result(
-            "eq_aimet_layer_blocks",
-            module,
+        raise wrong(
             f"blocks of {sizes[0]} input and {sizes[1]} output channels",
             f"blocks that add up to the layer's {counts[0]} input and {counts[1]} output channels",
         )
@@ -70,46 +78,95 @@ def plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
         PluginError: If a plugin fails, or its result is no plain module of its own.
         ExportError: If the module has no exact plain equivalent.
     """
-    plain = _ask("eq_aimet_export_module", module)
+    plugin, plain = _first_answer("eq_aimet_export_module", module, passed=EqAimetError)
     if plain is None:
         return None
-    hook, expected = (
-        "eq_aimet_export_module",
-        "a torch.nn.Module, or None for a module that the plugin does not know",
-    )
+    wrong = partial(wrong_answer, plugin, "eq_aimet_export_module", place=f" for a {type(module).__name__}")
     if not isinstance(plain, torch.nn.Module):
-        raise _wrong_result(hook, module, f"a {type(plain).__name__}", expected)
+        raise wrong(f"a {type(plain).__name__}", "a torch.nn.Module, or None for a module it does not know")
     foreign = next((part for part in plain.modules() if package_of(part) is not None), None)
     if foreign is not None:
-        raise _wrong_result(
-            hook, module, f"a module with a {type(foreign).__name__} in it", "plain modules only"
-        )
+        raise wrong(f"a module with a {type(foreign).__name__} in it", "plain modules only")
     if _storages(plain) & _storages(module):
-        raise _wrong_result(
-            hook, module, "a module that shares its weights", "a module with weights of its own (`clone()`)"
-        )
+        raise wrong("a module that shares its weights", "a module with weights of its own (`clone()`)")
     return plain
 
 
-def _ask(hook: str, module: torch.nn.Module) -> object:
-    """Return the first result of a hook that is not `None`."""
-    try:
-        result: object = getattr(plugin_manager().hook, hook)(module=module)
-    except EqAimetError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"A plugin's `{hook}` fails for a {type(module).__name__} at {place_of(error)} "
-            f"({type(error).__name__}: {error}). Correct the plugin, or unregister it."
-        ) from error
-    return result
+def ask_plugins(
+    hook: str,
+    arguments: dict[str, object],
+    *,
+    place: str = "",
+    passed: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Iterator[tuple[str, object]]:
+    """Call a hook of one plugin after the other; yield each plugin's name and its answer.
+
+    The plugin that was registered last comes first, as pluggy calls them.
+
+    Args:
+        hook: The name of the hook.
+        arguments: The arguments of the hook.
+        place: Where the hook is asked, for messages.
+        passed: The errors that a plugin may raise; they are raised as they are.
+
+    Raises:
+        PluginError: If a plugin fails.
+    """
+    manager = plugin_manager()
+    found = getattr(manager.hook, hook).get_hookimpls()
+    called = [one for one in reversed(found) if not (one.wrapper or one.hookwrapper)]
+    for implementation in called:
+        others = [other.plugin for other in called if other is not implementation]
+        name = _name(implementation)
+        try:
+            answer = manager.subset_hook_caller(hook, others)(**arguments)
+        except passed:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"`{hook}` of the plugin `{name}` fails{place} at {place_of(error)} "
+                f"({type(error).__name__}: {error}). Correct the plugin, or unregister it."
+            ) from error
+        # A hook that is to return its first result returns it alone, other hooks return a list.
+        yield name, (answer or [None])[0] if isinstance(answer, list) else answer
 
 
-def _wrong_result(hook: str, module: torch.nn.Module, received: str, expected: str) -> PluginError:
+def tell_plugins(hook: str, **arguments: object) -> Iterator[str]:
+    """Call a hook that returns nothing, of one plugin after the other; yield the name of each plugin.
+
+    Raises:
+        PluginError: If a plugin fails, or returns something.
+    """
+    for name, answer in ask_plugins(hook, arguments):
+        if answer is not None:
+            raise wrong_answer(
+                name, hook, f"a {type(answer).__name__}", "None: it changes its arguments in place"
+            )
+        yield name
+
+
+def wrong_answer(plugin: str, hook: str, received: str, expected: str, place: str = "") -> PluginError:
+    """Return the error for an answer of a plugin that its hook does not allow."""
     return PluginError(
-        f"A plugin's `{hook}` returned {received} for a {type(module).__name__}; expected {expected}. "
+        f"`{hook}` of the plugin `{plugin}` returned {received}{place}; expected {expected}. "
         "Correct the plugin, or unregister it."
     )
+
+
+def _first_answer(
+    hook: str, module: torch.nn.Module, passed: type[Exception] | tuple[type[Exception], ...] = ()
+) -> tuple[str, object]:
+    """Return the first answer that is not `None`, and the name of the plugin that gives it."""
+    place = f" for a {type(module).__name__}"
+    answers = ask_plugins(hook, {"module": module}, place=place, passed=passed)
+    return next((answer for answer in answers if answer[1] is not None), ("", None))
+
+
+def _name(implementation: pluggy.HookImpl) -> str:
+    """Return the name that the plugin was registered with, or that of its class."""
+    plugin = implementation.plugin
+    unnamed = implementation.plugin_name == str(id(plugin))
+    return type(plugin).__name__ if unnamed else implementation.plugin_name
 
 
 def _storages(module: torch.nn.Module) -> set[int]:

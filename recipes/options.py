@@ -46,6 +46,7 @@ _TEXTS: dict[str, tuple[Any, str]] = {
     "reflections": (bool, "Add reflections to the group of a densenet: --group 4 becomes P4M."),
     "width": (float, "Multiplier of the channel numbers; 1 is the full network."),
     "depthwise": (str, "Depthwise layers: channel (as fast as conventional ones) or field (e2cnn's own)."),
+    "library": (str, "Library of the equivariant network: e2cnn or escnn."),
     # --- training ---
     "epochs": (int, "How often the training sees each image."),
     "turns": (str, "Random turns of the training images: quarter (exact) or any (interpolated)."),

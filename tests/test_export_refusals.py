@@ -215,7 +215,7 @@ def test_a_plugin_exports_it_instead(monkeypatch, register):
 def test_a_plugin_that_returns_something_else(register):
     register(NormPlugin("a module"))
     with pytest.raises(
-        PluginError, match=r"`model.stage.0`: A plugin's `eq_aimet_export_module` returned a str"
+        PluginError, match=r"`model.stage.0`: `eq_aimet_export_module` of the plugin `NormPlugin` returned"
     ):
         export_model(Pooled(), X)
 

@@ -5,14 +5,23 @@ No library is imported here until an object of it is asked about.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
+
+from eq_aimet.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from eq_aimet.adapters.library import Library
 
-__all__ = ["ADAPTERS", "is_field_type", "is_typed_tensor", "library_of", "loaded_libraries", "package_of"]
+__all__ = [
+    "ADAPTERS",
+    "is_field_type",
+    "is_typed_tensor",
+    "library_of",
+    "load_adapter",
+    "package_of",
+]
 
 # For each library the package that adapts it; importing this package mends the library.
 ADAPTERS = {"e2cnn": "eq_aimet.adapters.e2cnn", "escnn": "eq_aimet.adapters.escnn"}
@@ -38,9 +47,25 @@ def library_of(value: object) -> Library | None:
     return None if package is None else _library(package)
 
 
-def loaded_libraries() -> list[Library]:
-    """Return the libraries that this process has imported."""
-    return [_library(package) for package in ADAPTERS if package in sys.modules]
+def load_adapter(library: object) -> ModuleType:
+    """Return the adapter of a library, which holds what networks are built from, by the library's name.
+
+    Raises:
+        InvalidArgumentError: If there is no such library.
+        MissingPackageError: If the library is not installed.
+
+    Example:
+        >>> load_adapter("e2cnn").planar_space(4).name
+        '4-Rotations'
+    """
+    if not isinstance(library, str) or library not in ADAPTERS:
+        raise InvalidArgumentError(
+            "library",
+            received=repr(library),
+            expected=" or ".join(f'"{name}"' for name in ADAPTERS),
+            remedy="Name the library that the network is to be built with.",
+        )
+    return import_module(ADAPTERS[library])
 
 
 def is_typed_tensor(value: object) -> bool:

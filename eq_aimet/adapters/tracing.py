@@ -16,6 +16,7 @@ from torch import fx
 from eq_aimet.adapters.functions import operations_to_modules
 from eq_aimet.adapters.graphs import TracedGraph, in_place_to_plain
 from eq_aimet.adapters.inputs import BoundInputs
+from eq_aimet.adapters.label_norms import merge_label_norms
 from eq_aimet.adapters.libraries import library_of
 from eq_aimet.adapters.precision_casts import follow_precision
 from eq_aimet.adapters.refusals import tracing_error
@@ -57,6 +58,7 @@ def trace_plain_model(
     _drop_unused(graph)
     attributes.update(follow_precision(graph, tracer.examples, _precision(model)))
     operations_to_modules(traced, attributes, tracer.plain_modules)
+    merge_label_norms(traced, tracer.plain_modules)
     _drop_unused(graph)
     # A copy does not remember this tracer, which unpickling the model would otherwise ask for.
     plain_graph = fx.Graph()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from eq_aimet.symmetry import channel_ranges, is_layer, is_transposed
+from eq_aimet.symmetry import is_layer, layer_ranges
 from eq_aimet.symmetry.scaling import FloatArray
 
 __all__ = [
@@ -136,11 +136,9 @@ def _put(layer: torch.nn.Module, record: OutputStatistics) -> None:
 
 def _ranges(layer: torch.nn.Module) -> tuple[float, ...]:
     """Return the largest |w| of each output channel, as the layer's weight is now."""
-    weight = layer.get_parameter("weight").detach()
-    if not is_layer(layer):
-        return _floats(weight.abs().cpu())
-    rows, columns = channel_ranges(weight, getattr(layer, "groups", 1))
-    return _floats((columns if is_transposed(layer) else rows).cpu())
+    if is_layer(layer):
+        return _floats(layer_ranges(layer)[0].cpu())
+    return _floats(layer.get_parameter("weight").detach().abs().cpu())
 
 
 def _floats(values: ArrayLike) -> tuple[float, ...]:

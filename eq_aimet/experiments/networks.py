@@ -38,10 +38,18 @@ def build_network(name: str, settings: Settings) -> torch.nn.Module:
     if settings.architecture == "densenet":
         if name == "conventional":
             return DenseNet(classes, **shared)
-        return EquivariantDenseNet(classes, group=settings.group, reflections=settings.reflections, **shared)
+        return EquivariantDenseNet(
+            classes,
+            group=settings.group,
+            reflections=settings.reflections,
+            library=settings.library,
+            **shared,
+        )
     if name == "conventional":
         return MobileNetV2(classes, divisor=settings.group, **shared)
-    return EquivariantMobileNetV2(classes, group=settings.group, depthwise=settings.depthwise, **shared)
+    return EquivariantMobileNetV2(
+        classes, group=settings.group, depthwise=settings.depthwise, library=settings.library, **shared
+    )
 
 
 def check_network(settings: Settings) -> None:

@@ -26,6 +26,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "architecture": ("mobilenet", "densenet"),
     "model": ("both", "conventional", "equivariant"),
     "depthwise": ("channel", "field"),
+    "library": ("e2cnn", "escnn"),
     "weights": ("per-tensor", "per-channel"),
     "turns": ("quarter", "any"),
 }
@@ -64,6 +65,7 @@ class Settings:
         compile: Whether to train through `torch.compile`.
         turns: The random turns of the training images: "quarter", by multiples of 90° and exact, or "any", by
             any angle and interpolated. Patches are mirrored at random, too, digits are not.
+        library: "e2cnn" or "escnn", the library of the equivariant network.
 
     Raises:
         InvalidArgumentError: A setting is not possible.
@@ -104,6 +106,7 @@ class Settings:
     nodes: int = 1
     compile: bool = False
     turns: str = "quarter"
+    library: str = "e2cnn"
 
     def __post_init__(self) -> None:
         check_type("data", self.data, str, remedy="Give the path as a str.")
@@ -169,6 +172,8 @@ class Settings:
         ]
         if self.architecture != type(self).architecture:
             parts.insert(2, self.architecture)
+        if self.library != type(self).library:
+            parts.append(self.library)
         if self.turns != type(self).turns:
             parts.append(f"turns-{self.turns}")
         if self.calibration_images != type(self).calibration_images:

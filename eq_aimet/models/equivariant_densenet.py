@@ -1,12 +1,13 @@
-"""DenseNet that is equivariant to quarter turns and mirrorings, in e2cnn."""
+"""DenseNet that is equivariant to quarter turns and mirrorings, in e2cnn or escnn."""
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
 
-from eq_aimet.adapters.e2cnn import CircularMask, enn, gspaces
+from eq_aimet.adapters.libraries import load_adapter
 from eq_aimet.arguments import check_integer
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.models.dense_architecture import DenseBlockPlan, plan_dense_architecture
@@ -28,28 +29,31 @@ class EquivariantDenseBlock(torch.nn.Module):
         plan: Fields, and the window of the transition's pooling.
     """
 
-    def __init__(self, gspace: gspaces.GeneralOnR2, plan: DenseBlockPlan) -> None:
+    def __init__(self, adapter: ModuleType, gspace: Any, plan: DenseBlockPlan) -> None:
         super().__init__()
-        in_type = _regular_type(gspace, plan.in_fields)
-        transition: list[enn.EquivariantModule] = []
+        enn = adapter.enn
+        in_type = _regular_type(adapter, gspace, plan.in_fields)
+        transition: list[torch.nn.Module] = []
         if plan.window:
             transition = [
                 enn.PointwiseAvgPool(in_type, plan.window, stride=2),
-                *_convolve(in_type, in_type, 1),
+                *_convolve(adapter, in_type, in_type, 1),
             ]
         self.transition = torch.nn.Sequential(*transition)
-        self.layer = enn.SequentialModule(*_convolve(in_type, _regular_type(gspace, plan.growth), 3))
-        self.out_type = _regular_type(gspace, plan.out_fields)
+        self.layer = enn.SequentialModule(
+            *_convolve(adapter, in_type, _regular_type(adapter, gspace, plan.growth), 3)
+        )
+        self.out_type = _regular_type(adapter, gspace, plan.out_fields)
 
-    def forward(self, x: enn.GeometricTensor) -> enn.GeometricTensor:
+    def forward(self, x: Any) -> Any:
         """Return the block's input and what it adds to it, (B, out_fields · |G|, H / 2, W / 2)."""
         x = self.transition(x)
-        # e2cnn's tensor_directsum builds the type anew in each call, field by field
-        return enn.GeometricTensor(torch.cat([x.tensor, self.layer(x).tensor], 1), self.out_type)
+        # The libraries' tensor_directsum builds the type anew in each call, field by field
+        return type(x)(torch.cat([x.tensor, self.layer(x).tensor], 1), self.out_type)
 
 
 class EquivariantDenseNet(EquivariantNetwork):
-    """The DenseNet of Veeling et al. 2018, whose logits don't change when the image is turned, in e2cnn.
+    """The DenseNet of Veeling et al. 2018, whose logits don't change when the image is turned.
 
     With `reflections` and `group=4` it is their P4M-DenseNet, without reflections their P4-DenseNet, and
     `DenseNet` is the conventional one. All have about as many weights, because the fields are 26/√|G| per
@@ -80,10 +84,11 @@ class EquivariantDenseNet(EquivariantNetwork):
         group: N of the rotations by 360°/N: 1, 2 or 4.
         reflections: Whether mirrorings are in the group; its order |G| is then 2N.
         input_size: The side of the square input in pixels.
+        library: "e2cnn" or "escnn", the library that the layers come from.
 
     Raises:
-        InvalidArgumentError: For a count below 1, another `group`, a width that leaves a layer less than
-            one field, a too small `input_size`; in `forward` for an `x` of another shape.
+        InvalidArgumentError: For a count below 1, another `group` or `library`, a width that leaves a
+            layer less than one field, a too small `input_size`; in `forward` for an `x` of another shape.
 
     Example:
         >>> net = EquivariantDenseNet(num_classes=2, width=0.25, input_size=33).eval().double()
@@ -101,28 +106,34 @@ class EquivariantDenseNet(EquivariantNetwork):
         group: int = 4,
         reflections: bool = True,
         input_size: int = 95,
+        library: str = "e2cnn",
     ) -> None:
-        super().__init__()
+        super().__init__(library)
         check_integer("num_classes", num_classes, remedy="Give the number of classes.")
         check_integer("in_channels", in_channels, remedy="Give the number of the input's channels.")
-        gspace = _gspace(group, reflections)
+        _check_group(group, reflections)
+        adapter = load_adapter(library)
+        enn, gspace = adapter.enn, adapter.planar_space(group, reflections)
         plan = plan_dense_architecture(width=width, order=gspace.regular_repr.size, input_size=input_size)
         self.in_channels, self.input_size = in_channels, input_size
         self.in_type = enn.FieldType(gspace, in_channels * [gspace.trivial_repr])
-        self.input_mask = CircularMask(self.in_type, input_size)
-        self.stem = enn.SequentialModule(*_convolve(self.in_type, _regular_type(gspace, plan.stem_fields), 3))
-        self.blocks = torch.nn.Sequential(*(EquivariantDenseBlock(gspace, block) for block in plan.blocks))
-        self._append_classifier(_regular_type(gspace, plan.out_fields), num_classes)
+        self.input_mask = adapter.CircularMask(self.in_type, input_size)
+        self.stem = enn.SequentialModule(
+            *_convolve(adapter, self.in_type, _regular_type(adapter, gspace, plan.stem_fields), 3)
+        )
+        self.blocks = torch.nn.Sequential(
+            *(EquivariantDenseBlock(adapter, gspace, block) for block in plan.blocks)
+        )
+        self._append_classifier(_regular_type(adapter, gspace, plan.out_fields), num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
         check_input(x, self.in_channels, self.input_size)
-        fields = self.input_mask(enn.GeometricTensor(x, self.in_type))
+        fields = self.input_mask(self._tensor_class(x, self.in_type))
         return self._classify(self.blocks(self.stem(fields)))
 
 
-def _gspace(group: int, reflections: bool) -> gspaces.GeneralOnR2:
-    """Return the space of rotations by 360°/`group`, with mirrorings or without."""
+def _check_group(group: int, reflections: bool) -> None:
     if isinstance(group, bool) or group not in GROUPS:
         raise InvalidArgumentError(
             "group",
@@ -137,21 +148,17 @@ def _gspace(group: int, reflections: bool) -> gspaces.GeneralOnR2:
             expected="True or False",
             remedy="Take True where images have no handedness, as tissue has none.",
         )
-    if group == 1:
-        return gspaces.Flip2dOnR2() if reflections else gspaces.TrivialOnR2()
-    return gspaces.FlipRot2dOnR2(group) if reflections else gspaces.Rot2dOnR2(group)
 
 
-def _regular_type(gspace: gspaces.GeneralOnR2, fields: int) -> enn.FieldType:
+def _regular_type(adapter: ModuleType, gspace: Any, fields: int) -> Any:
     """Return the type of `fields` regular fields."""
-    return enn.FieldType(gspace, fields * [gspace.regular_repr])
+    return adapter.enn.FieldType(gspace, fields * [gspace.regular_repr])
 
 
-def _convolve(
-    in_type: enn.FieldType, out_type: enn.FieldType, kernel_size: int
-) -> list[enn.EquivariantModule]:
+def _convolve(adapter: ModuleType, in_type: Any, out_type: Any, kernel_size: int) -> list[torch.nn.Module]:
     """Convolution with all degrees of freedom of a filter, batch norm and ReLU."""
     return convolve(
+        adapter,
         in_type,
         out_type,
         kernel_size,
@@ -162,5 +169,8 @@ def _convolve(
 
 
 def _is_distinct(element: dict[str, Any]) -> bool:
-    """Whether a basis element differs on 3×3 pixels from those before: −4 periods look like 4 there."""
-    return bool(element["frequency"] != -HIGHEST_FREQUENCY)
+    """Return whether a basis element of e2cnn differs on 3×3 pixels from those before it.
+
+    −4 periods look like 4 there; escnn counts both as one element.
+    """
+    return bool(element.get("frequency") != -HIGHEST_FREQUENCY)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from eq_aimet.adapters.e2cnn import build_batch_norm, build_convolution, enn, keep_weights_only
+from eq_aimet.adapters.libraries import load_adapter
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -15,21 +16,28 @@ __all__ = ["EquivariantNetwork", "convolve"]
 
 
 class EquivariantNetwork(torch.nn.Module):
-    """A network of e2cnn modules that ends in group pooling, global pooling and a linear classifier.
+    """A network of e2cnn or escnn modules that ends in group pooling, global pooling and a linear classifier.
 
     Its state dict holds the weights only and loads in training and in eval mode, whichever it was saved in.
     """
 
-    def _append_classifier(self, in_type: enn.FieldType, num_classes: int) -> None:
+    def __init__(self, library: str) -> None:
+        super().__init__()
+        self.library = library
+        self._tensor_class = load_adapter(library).enn.GeometricTensor
+
+    def _append_classifier(self, in_type: Any, num_classes: int) -> None:
         """Add the network's end, after all that comes before it."""
+        adapter = load_adapter(self.library)
+        enn = adapter.enn
         self.group_pool = enn.GroupPooling(in_type)
         self.pool = enn.PointwiseAdaptiveAvgPool(self.group_pool.out_type, 1)
         self.classifier = torch.nn.Linear(len(in_type), num_classes)
         torch.nn.init.normal_(self.classifier.weight, std=0.01)
         torch.nn.init.zeros_(self.classifier.bias)
-        keep_weights_only(self)
+        adapter.keep_weights_only(self)
 
-    def _classify(self, fields: enn.GeometricTensor) -> torch.Tensor:
+    def _classify(self, fields: Any) -> torch.Tensor:
         """Return the logits, (B, num_classes), of regular fields (B, channels, H, W)."""
         logits: torch.Tensor = self.classifier(self.pool(self.group_pool(fields)).tensor.flatten(1))
         return logits
@@ -44,11 +52,19 @@ class EquivariantNetwork(torch.nn.Module):
 
 
 def convolve(
-    in_type: enn.FieldType, out_type: enn.FieldType, kernel_size: int, **options: Any
-) -> list[enn.EquivariantModule]:
-    """Return convolution, batch norm and ReLU; the options are `build_convolution`'s."""
+    adapter: ModuleType, in_type: Any, out_type: Any, kernel_size: int, **options: Any
+) -> list[torch.nn.Module]:
+    """Return convolution, batch norm and ReLU of a library.
+
+    Args:
+        adapter: The adapter of the library.
+        in_type: The field type of the input.
+        out_type: The field type of the output.
+        kernel_size: The side of the filter in pixels.
+        **options: What `build_convolution` takes besides.
+    """
     return [
-        build_convolution(in_type, out_type, kernel_size, bias=False, **options),
-        build_batch_norm(out_type),
-        enn.ReLU(out_type),
+        adapter.build_convolution(in_type, out_type, kernel_size, bias=False, **options),
+        adapter.build_batch_norm(out_type),
+        adapter.enn.ReLU(out_type),
     ]

@@ -1,10 +1,13 @@
-"""MobileNetV2 that is equivariant to rotations by multiples of 360°/N, in e2cnn."""
+"""MobileNetV2 that is equivariant to rotations by multiples of 360°/N, in e2cnn or escnn."""
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import torch
 
-from eq_aimet.adapters.e2cnn import ChannelwiseR2Conv, CircularMask, build_batch_norm, enn, gspaces
+from eq_aimet.adapters.libraries import load_adapter
 from eq_aimet.arguments import check_choice, check_integer
 from eq_aimet.models.architecture import LARGEST_GROUP, BlockPlan, plan_architecture
 from eq_aimet.models.equivariant_layers import EquivariantNetwork, convolve
@@ -24,33 +27,35 @@ class EquivariantInvertedResidual(torch.nn.Module):
         depthwise: "channel" or "field", see `EquivariantMobileNetV2`.
     """
 
-    def __init__(self, gspace: gspaces.GeneralOnR2, plan: BlockPlan, depthwise: str) -> None:
+    def __init__(self, adapter: ModuleType, gspace: Any, plan: BlockPlan, depthwise: str) -> None:
         super().__init__()
-        in_type = _regular_type(gspace, plan.in_channels)
-        hidden = _regular_type(gspace, plan.hidden_channels)
-        out_type = _regular_type(gspace, plan.out_channels)
-        layers: list[enn.EquivariantModule] = []
+        in_type = _regular_type(adapter, gspace, plan.in_channels)
+        hidden = _regular_type(adapter, gspace, plan.hidden_channels)
+        out_type = _regular_type(adapter, gspace, plan.out_channels)
+        layers: list[torch.nn.Module] = []
         if plan.expands:
-            layers += convolve(in_type, hidden, 1)
+            layers += convolve(adapter, in_type, hidden, 1)
         if depthwise == "channel":
-            spatial = ChannelwiseR2Conv(hidden, 3, stride=plan.stride, padding=plan.padding, bias=False)
-            layers += [spatial, build_batch_norm(hidden), enn.ReLU(hidden)]
+            spatial = adapter.ChannelwiseR2Conv(
+                hidden, 3, stride=plan.stride, padding=plan.padding, bias=False
+            )
+            layers += [spatial, adapter.build_batch_norm(hidden), adapter.enn.ReLU(hidden)]
         else:
             layers += convolve(
-                hidden, hidden, 3, stride=plan.stride, padding=plan.padding, groups=len(hidden)
+                adapter, hidden, hidden, 3, stride=plan.stride, padding=plan.padding, groups=len(hidden)
             )
         # the projection has no nonlinearity: the bottleneck is linear
-        layers += convolve(hidden, out_type, 1)[:-1]
-        self.block = enn.SequentialModule(*layers)
+        layers += convolve(adapter, hidden, out_type, 1)[:-1]
+        self.block = adapter.enn.SequentialModule(*layers)
         self.is_residual = plan.is_residual
 
-    def forward(self, x: enn.GeometricTensor) -> enn.GeometricTensor:
+    def forward(self, x: Any) -> Any:
         """Return the block's output field, (B, out_channels, H / stride, W / stride)."""
         return x + self.block(x) if self.is_residual else self.block(x)
 
 
 class EquivariantMobileNetV2(EquivariantNetwork):
-    """MobileNetV2 (Sandler et al. 2018) whose logits don't change when the image is turned, in e2cnn.
+    """MobileNetV2 (Sandler et al. 2018) whose logits don't change when the image is turned.
 
     All channels are regular fields of the cyclic group C_N, F fields of N channels each; the widths are
     those of `MobileNetV2(divisor=N)`. Group pooling before the global pooling makes the equivariant
@@ -67,10 +72,12 @@ class EquivariantMobileNetV2(EquivariantNetwork):
         depthwise: "channel" filters each channel by itself, as conventional depthwise convolutions do and
             at their cost; "field" mixes the N channels of a field, as e2cnn's `groups` does.
         input_size: The side of the square input in pixels, odd.
+        library: "e2cnn" or "escnn", the library that the layers come from.
 
     Raises:
-        InvalidArgumentError: For a count below 1, an unknown `depthwise`, a width that leaves a layer less
-            than one field, an even or too small `input_size`; in `forward` for an `x` of another shape.
+        InvalidArgumentError: For a count below 1, an unknown `depthwise` or `library`, a width that leaves a
+            layer less than one field, an even or too small `input_size`; in `forward` for an `x` of another
+            shape.
 
     Example:
         >>> net = EquivariantMobileNetV2(num_classes=2, width=0.25, group=4, input_size=33).eval().double()
@@ -88,8 +95,9 @@ class EquivariantMobileNetV2(EquivariantNetwork):
         group: int = 8,
         depthwise: str = "channel",
         input_size: int = 95,
+        library: str = "e2cnn",
     ) -> None:
-        super().__init__()
+        super().__init__(library)
         check_integer("num_classes", num_classes, remedy="Give the number of classes.")
         check_integer("in_channels", in_channels, remedy="Give the number of the input's channels.")
         remedy = "Give N of the cyclic group C_N, for example 4 or 8."
@@ -101,31 +109,32 @@ class EquivariantMobileNetV2(EquivariantNetwork):
             remedy='Take "channel", unless you compare with e2cnn\'s depthwise convolution.',
         )
         plan = plan_architecture(width=width, divisor=group, input_size=input_size)
-        gspace = gspaces.TrivialOnR2() if group == 1 else gspaces.Rot2dOnR2(group)
+        adapter = load_adapter(library)
+        enn, gspace = adapter.enn, adapter.planar_space(group)
         self.in_channels, self.input_size = in_channels, input_size
         self.in_type = enn.FieldType(gspace, in_channels * [gspace.trivial_repr])
-        self.input_mask = CircularMask(self.in_type, input_size)
-        stem_type = _regular_type(gspace, plan.stem_channels)
+        self.input_mask = adapter.CircularMask(self.in_type, input_size)
+        stem_type = _regular_type(adapter, gspace, plan.stem_channels)
         self.stem = enn.SequentialModule(
-            *convolve(self.in_type, stem_type, 3, stride=2, padding=plan.stem_padding)
+            *convolve(adapter, self.in_type, stem_type, 3, stride=2, padding=plan.stem_padding)
         )
         self.blocks = torch.nn.Sequential(
-            *(EquivariantInvertedResidual(gspace, block, depthwise) for block in plan.blocks)
+            *(EquivariantInvertedResidual(adapter, gspace, block, depthwise) for block in plan.blocks)
         )
-        head_type = _regular_type(gspace, plan.head_channels)
+        head_type = _regular_type(adapter, gspace, plan.head_channels)
         self.head = enn.SequentialModule(
-            *convolve(_regular_type(gspace, plan.blocks[-1].out_channels), head_type, 1)
+            *convolve(adapter, _regular_type(adapter, gspace, plan.blocks[-1].out_channels), head_type, 1)
         )
-        self.head_mask = CircularMask(head_type, plan.final_size)
+        self.head_mask = adapter.CircularMask(head_type, plan.final_size)
         self._append_classifier(head_type, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits, (B, num_classes), of images (B, in_channels, input_size, input_size)."""
         check_input(x, self.in_channels, self.input_size)
-        fields = self.input_mask(enn.GeometricTensor(x, self.in_type))
+        fields = self.input_mask(self._tensor_class(x, self.in_type))
         return self._classify(self.head_mask(self.head(self.blocks(self.stem(fields)))))
 
 
-def _regular_type(gspace: gspaces.GeneralOnR2, channels: int) -> enn.FieldType:
+def _regular_type(adapter: ModuleType, gspace: Any, channels: int) -> Any:
     """Return the type of `channels` channels in regular fields."""
-    return enn.FieldType(gspace, channels // gspace.regular_repr.size * [gspace.regular_repr])
+    return adapter.enn.FieldType(gspace, channels // gspace.regular_repr.size * [gspace.regular_repr])

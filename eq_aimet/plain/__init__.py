@@ -12,6 +12,7 @@ from eq_aimet.plain.padding import ConstantPad
 from eq_aimet.plain.pooling import GroupMaxPool, UnevenAveragePool, UnevenMaxPool
 from eq_aimet.plain.quantization_points import QuantizationPoint
 from eq_aimet.plain.reductions import Largest, Mean, Smallest, Sum
+from eq_aimet.plain.resizing import BilinearUpsampling
 
 __all__ = [
     "Add",
@@ -34,6 +35,7 @@ __all__ = [
     "UnevenAveragePool",
     "UnevenMaxPool",
     "ConstantPad",
+    "BilinearUpsampling",
     "QuantizationPoint",
     "ConcatenatedActivation",
     "VectorField",

@@ -5,7 +5,7 @@ from eq_aimet.symmetry.blocks import LayerBlocks, TagHandle, is_blockwise_depthw
 from eq_aimet.symmetry.elements import Element, exact_elements
 from eq_aimet.symmetry.equivariance import assert_equivariant, equivariance_error
 from eq_aimet.symmetry.equivariance_report import EquivarianceReport, OutputChange
-from eq_aimet.symmetry.layers import channel_counts, is_convolution, is_layer, is_transposed
+from eq_aimet.symmetry.layers import channel_counts, is_convolution, is_layer, is_transposed, layer_ranges
 from eq_aimet.symmetry.orbit_numbers import orbit_index
 from eq_aimet.symmetry.orbits import asymmetry, is_symmetric, symmetrize, weight_orbits
 from eq_aimet.symmetry.scaling import (
@@ -26,6 +26,7 @@ __all__ = [
     "is_convolution",
     "is_layer",
     "is_transposed",
+    "layer_ranges",
     "regular_actions",
     "stored_blocks",
     "tag_blocks",

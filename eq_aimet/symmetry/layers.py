@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import torch
 
-__all__ = ["Convolution", "channel_counts", "describe_blocks", "is_convolution", "is_layer", "is_transposed"]
+from eq_aimet.symmetry.scaling import channel_ranges
+
+__all__ = [
+    "Convolution",
+    "channel_counts",
+    "describe_blocks",
+    "is_convolution",
+    "is_layer",
+    "is_transposed",
+    "layer_ranges",
+]
 
 Convolution: TypeAlias = (
     torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.ConvTranspose1d | torch.nn.ConvTranspose2d
@@ -45,3 +55,22 @@ def channel_counts(layer: torch.nn.Module) -> tuple[int, int] | None:
     if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
         return layer.num_features, layer.num_features
     return None
+
+
+def layer_ranges(layer: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the largest |w| of each output channel and of each input channel of a layer.
+
+    Args:
+        layer: A module that `is_layer`, also a transposed convolution.
+
+    Returns:
+        The ranges, of shapes (output channels,) and (input channels,).
+
+    Example:
+        >>> layer = torch.nn.ConvTranspose2d(2, 3, 1)
+        >>> [tuple(ranges.shape) for ranges in layer_ranges(layer)]
+        [(3,), (2,)]
+    """
+    weight: Any = layer.weight
+    rows, columns = channel_ranges(weight, int(getattr(layer, "groups", 1)))
+    return (columns, rows) if is_transposed(layer) else (rows, columns)

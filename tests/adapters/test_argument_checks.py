@@ -140,7 +140,9 @@ def nn_space():
 def test_junk_of_a_plugin_is_one_error_that_names_the_hook(name, register):
     answer, text = EXPORTS[name]
     register(answer)
-    with pytest.raises(PluginError, match=rf"`model.head`: A plugin's `eq_aimet_export_module` {text}"):
+    with pytest.raises(
+        PluginError, match=rf"`model.head`: `eq_aimet_export_module` of the plugin `Plugin` {text}"
+    ):
         export_model(Small(lambda m, x, t: m.head(t)), image())
 
 
@@ -158,5 +160,5 @@ BLOCKS = {
 def test_junk_blocks_of_a_plugin(name, register):
     answer, text = BLOCKS[name]
     register(answer)
-    with pytest.raises(PluginError, match=f"A plugin's `eq_aimet_layer_blocks` {text}"):
+    with pytest.raises(PluginError, match=f"`eq_aimet_layer_blocks` of the plugin `Plugin` {text}"):
         layer_blocks(torch.nn.Conv2d(4, 4, 1))

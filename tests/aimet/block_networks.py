@@ -130,4 +130,4 @@ def same(first, second):
 
 
 def relative_change(before, after):
-    return float((after - before).abs().max() / before.abs().max())
+    return float((after.detach() - before).abs().max() / before.abs().max())

@@ -8,7 +8,7 @@ from block_networks import Network, relative_change
 from torch import nn
 
 from eq_aimet import equalize_equivariant, hookimpl, layer_blocks, plugin_manager
-from eq_aimet.errors import EqualizationError
+from eq_aimet.errors import EqualizationError, PluginError
 from eq_aimet.symmetry import LayerBlocks
 
 IMAGE = torch.randn(2, 3, 17, 17, generator=torch.Generator().manual_seed(1))
@@ -114,7 +114,10 @@ def adding(make_set):
 @pytest.mark.parametrize(
     ("make_set", "text"),
     [
+        (lambda model: 5, "it is 5"),
+        (lambda model: torch.ones(2), "it is tensor"),
         (lambda model: (model.stem[0],), "it is "),
+        (lambda model: (torch.ones(2), model.stem[0]), "tensor.* is not a convolution"),
         (lambda model: (model.stem[0], model.stem[2]), r"ReLU\(\) is not a convolution"),
         (lambda model: (model.stem[0], nn.Conv2d(12, 4, 1)), r"Conv2d.* is not a layer of the model"),
         (lambda model: (model.stem[0], model.depthwise[0]), "its sink Conv2d.* is grouped"),
@@ -129,6 +132,44 @@ def test_a_plugins_cls_set_is_checked(register, make_set, text):
     register(adding(make_set))
     model = Network("field")
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(EqualizationError, match=f"eq_aimet_cls_sets.* can't be scaled: {text}"):
+    with pytest.raises(
+        PluginError, match=f"`eq_aimet_cls_sets` of the plugin `Adds` .*can't be scaled: {text}"
+    ):
         equalize_equivariant(model, dummy_input=IMAGE)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_plugins_set_that_changes_the_function_is_undone(register):
+    register(adding(lambda model: (model.depthwise[3], model.last[0])))  # the residual sum is in between
+    model = Network("field")
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(EqualizationError, match="`eq_aimet_cls_sets` of `Adds` has added CLS sets"):
+        equalize_equivariant(model, dummy_input=IMAGE)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+class ReplacesBlocks:
+    def __init__(self, answer):
+        self.answer = answer
+
+    @hookimpl
+    def eq_aimet_layer_blocks(self, module):
+        return self.answer if isinstance(module, QuaternionConv2d) else None
+
+
+@pytest.mark.parametrize("answer", [4, (4, 4), LayerBlocks((4,), (4,))])
+def test_a_plugins_blocks_are_checked(register, answer):
+    register(ReplacesBlocks(answer))
+    model = quaternion_network()
+    with pytest.raises(PluginError, match="`eq_aimet_layer_blocks` of the plugin `ReplacesBlocks` returned"):
+        equalize_equivariant(model, dummy_input=torch.randn(1, 4, 5, 5))
+
+
+def test_a_plugin_with_a_name_is_called_by_it(register):
+    plugin = ReplacesBlocks(4)
+    plugin_manager().register(plugin, "quaternions")
+    try:
+        with pytest.raises(PluginError, match="of the plugin `quaternions` returned a int"):
+            layer_blocks(QuaternionConv2d(4, 4, 1))
+    finally:
+        plugin_manager().unregister(plugin)

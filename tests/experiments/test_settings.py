@@ -89,6 +89,7 @@ def test_cuda_without_a_device(monkeypatch):
         ("calibration_images", 9),
         ("precision", "bf16"),
         ("turns", "any"),
+        ("library", "escnn"),
         ("seed", 9),
     ],
 )

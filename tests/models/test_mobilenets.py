@@ -222,7 +222,7 @@ IMPORTS = """
 import sys
 import eq_aimet.models
 assert "e2cnn" not in sys.modules, "e2cnn was imported"
-assert eq_aimet.models.EquivariantMobileNetV2 is not None
+eq_aimet.models.EquivariantMobileNetV2(width=0.25, group=4, input_size=33)
 assert "e2cnn" in sys.modules
 """
 

@@ -10,9 +10,10 @@ compatibility.apply()
 from e2cnn import gspaces  # noqa: E402
 from e2cnn import nn as enn  # noqa: E402
 
+from eq_aimet.adapters.additions.checkpoint import keep_weights_only  # noqa: E402
 from eq_aimet.adapters.e2cnn.batch_norm import build_batch_norm  # noqa: E402
-from eq_aimet.adapters.e2cnn.checkpoint import keep_weights_only  # noqa: E402
 from eq_aimet.adapters.e2cnn.convolution import ChannelwiseR2Conv, build_convolution  # noqa: E402
+from eq_aimet.adapters.e2cnn.groups import planar_space  # noqa: E402
 from eq_aimet.adapters.e2cnn.initialization import generalized_he_init  # noqa: E402
 from eq_aimet.adapters.e2cnn.mask import CircularMask  # noqa: E402
 
@@ -25,4 +26,5 @@ __all__ = [
     "build_convolution",
     "generalized_he_init",
     "keep_weights_only",
+    "planar_space",
 ]

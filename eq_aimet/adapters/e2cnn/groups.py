@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from e2cnn import gspaces
 from e2cnn.gspaces import GSpace
 
 from eq_aimet.adapters.library import GroupElement
 
-__all__ = ["group_elements", "move_image"]
+__all__ = ["group_elements", "move_image", "planar_space"]
 
 
 def group_elements(gspace: GSpace) -> list[GroupElement]:
@@ -31,3 +32,10 @@ def move_image(gspace: GSpace, element: GroupElement, image: np.ndarray) -> np.n
     # The action on the plane alone moves a field of one trivial channel.
     moved: np.ndarray = gspace.featurefield_action(image[None, None], gspace.trivial_repr, element.value)
     return moved[0, 0]
+
+
+def planar_space(rotations: int, reflections: bool = False) -> GSpace:
+    """Return the space of the turns by 360°/`rotations`, with mirrorings or without."""
+    if rotations == 1:
+        return gspaces.Flip2dOnR2() if reflections else gspaces.TrivialOnR2()
+    return gspaces.FlipRot2dOnR2(rotations) if reflections else gspaces.Rot2dOnR2(rotations)

@@ -1,74 +1,26 @@
-"""The circular mask as an equivariant module."""
+"""The circular mask as a module of e2cnn."""
 
 from __future__ import annotations
 
-import torch
-from e2cnn.nn import EquivariantModule, FieldType, GeometricTensor
+from e2cnn.nn import EquivariantModule
 
-from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.plain.circular_mask import circular_mask
+from eq_aimet.adapters.additions.circular_mask import CircularMaskParts
 
 __all__ = ["CircularMask"]
 
 
-class CircularMask(EquivariantModule):
-    """Sets what lies outside the inscribed circle to zero.
-
-    e2cnn's `MaskModule` fades out smoothly, from a radius half a pixel smaller; this mask is binary.
+class CircularMask(CircularMaskParts, EquivariantModule):
+    """Sets the pixels outside the inscribed circle to zero.
 
     Args:
-        in_type: the field type of input and output.
-        size: the side of the square grid in pixels.
+        in_type: The field type of input and output.
+        size: The side of the square grid in pixels.
 
-    >>> from e2cnn import gspaces, nn
-    >>> gspace = gspaces.Rot2dOnR2(4)
-    >>> rgb = nn.FieldType(gspace, 3 * [gspace.trivial_repr])
-    >>> CircularMask(rgb, 5)(nn.GeometricTensor(torch.ones(1, 3, 5, 5), rgb)).tensor.sum()
-    tensor(63.)
+    Example:
+        >>> import torch
+        >>> from eq_aimet.adapters.e2cnn import enn, gspaces
+        >>> gspace = gspaces.Rot2dOnR2(4)
+        >>> rgb = enn.FieldType(gspace, 3 * [gspace.trivial_repr])
+        >>> CircularMask(rgb, 5)(enn.GeometricTensor(torch.ones(1, 3, 5, 5), rgb)).tensor.sum()
+        tensor(63.)
     """
-
-    mask: torch.Tensor
-
-    def __init__(self, in_type: FieldType, size: int) -> None:
-        super().__init__()
-        self.in_type = in_type
-        self.out_type = in_type
-        self.size = size
-        self.register_buffer("mask", circular_mask(size), persistent=False)
-
-    def forward(self, input: GeometricTensor) -> GeometricTensor:
-        """Return the masked field of the same type, (B, C, size, size).
-
-        Raises:
-            InvalidArgumentError: if the input has another type, or its grid is not size × size.
-        """
-        if input.type != self.in_type:
-            raise InvalidArgumentError(
-                "input",
-                received=f"a field of type {input.type}",
-                expected=f"type {self.in_type}",
-                remedy="Build the mask with the field type of its input.",
-            )
-        grid = tuple(input.tensor.shape[2:])
-        if not torch.jit.is_tracing() and grid != (self.size, self.size):
-            raise InvalidArgumentError(
-                "input",
-                received=f"a grid of {grid}",
-                expected=f"{(self.size, self.size)}",
-                remedy="Build the mask with the size of its input.",
-            )
-        return GeometricTensor(input.tensor * self.mask, self.out_type)
-
-    def evaluate_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return `input_shape`, (B, C, size, size)."""
-        return input_shape
-
-    def export(self) -> torch.nn.Module:
-        """Return a new plain `eq_aimet.plain.Mask` in eval mode; this module keeps its mode."""
-        from eq_aimet.plain import Mask
-
-        return Mask(self.mask.clone()).eval()
-
-    def extra_repr(self) -> str:
-        """Return the arguments for `repr`."""
-        return f"{self.in_type}, size={self.size}"

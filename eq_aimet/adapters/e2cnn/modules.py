@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from e2cnn import nn as enn
 
 from eq_aimet.adapters.e2cnn.batch_norm import FieldBatchNorm
 from eq_aimet.adapters.e2cnn.convolution import ChannelwiseR2Conv
 from eq_aimet.adapters.e2cnn.grouped import GroupedR2Conv
 from eq_aimet.adapters.e2cnn.mask import CircularMask
-from eq_aimet.adapters.fields import tag_with_types
 from eq_aimet.adapters.library import Composite, Converter
 from eq_aimet.adapters.twins import layers
 from eq_aimet.adapters.twins.table import shared_composites, shared_converters, shared_traced_through
@@ -20,15 +18,11 @@ COMPOSITES: dict[type, Composite] = shared_composites(enn)
 TRACED_THROUGH: frozenset[type] = frozenset(shared_traced_through(enn) | {enn.ModuleList})
 
 
-def _channelwise_convolution(module: ChannelwiseR2Conv) -> torch.nn.Module:
-    return tag_with_types(module.export(), module.in_type, module.out_type, kernel_size=module.kernel_size)
-
-
 CONVERTERS: dict[type, Converter] = {
     **shared_converters(enn),
     enn.R2Diffop: layers.convolution,
     GroupedR2Conv: layers.convolution,
-    ChannelwiseR2Conv: _channelwise_convolution,
+    ChannelwiseR2Conv: layers.channelwise_convolution,
     FieldBatchNorm: layers.inner_batch_norm,
     CircularMask: lambda module: module.export(),
 }

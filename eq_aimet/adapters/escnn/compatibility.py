@@ -38,7 +38,7 @@ def apply(mends: tuple[Mend, ...] | None = None) -> tuple[str, ...]:
 def _refuses_matrices() -> bool:
     """Return whether the null space of a `numpy.matrix`, which escnn gives to scikit-learn, fails."""
     try:
-        _numerical.null(np.matrix(np.eye(1)), use_sparse=False)
+        _numerical.null(np.eye(1).view(np.matrix), use_sparse=False)
     except TypeError:
         return True
     return False

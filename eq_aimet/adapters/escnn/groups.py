@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from escnn import gspaces
 from escnn.group import O2, SO2, CyclicGroup, DihedralGroup
 from escnn.gspaces import GSpace
 from escnn.nn import FieldType
 
 from eq_aimet.adapters.library import GroupElement
 
-__all__ = ["PLANAR_GROUPS", "group_elements", "move_image"]
+__all__ = ["PLANAR_GROUPS", "group_elements", "move_image", "planar_space"]
 
 PLANAR_GROUPS = (CyclicGroup, DihedralGroup, SO2, O2)
 
@@ -42,3 +43,10 @@ def move_image(gspace: GSpace, element: GroupElement, image: np.ndarray) -> np.n
     scalar = FieldType(gspace, [gspace.trivial_repr])
     moved: np.ndarray = scalar.transform(torch.from_numpy(image)[None, None], element.value).numpy()
     return moved[0, 0]
+
+
+def planar_space(rotations: int, reflections: bool = False) -> GSpace:
+    """Return the space of the turns by 360°/`rotations`, with mirrorings or without."""
+    if rotations == 1:
+        return gspaces.flip2dOnR2() if reflections else gspaces.trivialOnR2()
+    return gspaces.flipRot2dOnR2(rotations) if reflections else gspaces.rot2dOnR2(rotations)

@@ -9,9 +9,12 @@ import torch
 from escnn import nn as enn
 
 from eq_aimet.adapters.escnn import layers, nonlinearities
+from eq_aimet.adapters.escnn.convolution import ChannelwiseR2Conv
 from eq_aimet.adapters.escnn.groups import PLANAR_GROUPS
+from eq_aimet.adapters.escnn.mask import CircularMask
 from eq_aimet.adapters.escnn.tensor_product import tensor_product
 from eq_aimet.adapters.library import Composite, Converter
+from eq_aimet.adapters.twins.layers import channelwise_convolution
 from eq_aimet.adapters.twins.table import shared_composites, shared_converters, shared_traced_through
 from eq_aimet.errors import ExportError
 
@@ -86,6 +89,8 @@ _OWN: dict[type, Converter] = {
     enn.QuotientFourierPointwise: nonlinearities.fourier,
     enn.QuotientFourierELU: nonlinearities.fourier,
     enn.TensorProductModule: tensor_product,
+    ChannelwiseR2Conv: channelwise_convolution,
+    CircularMask: lambda module: module.export(),
 }
 CONVERTERS: dict[type, Converter] = {
     **{

@@ -17,7 +17,7 @@ from eq_aimet.adapters.functions.layers import LAYERS
 from eq_aimet.adapters.functions.movements import is_movement
 from eq_aimet.adapters.functions.operands import Activation, Converter
 from eq_aimet.adapters.functions.pooling import POOLING, adaptive_pool
-from eq_aimet.adapters.functions.resizing import RESIZING
+from eq_aimet.adapters.functions.resizing import RESIZING, upsampling
 from eq_aimet.adapters.graphs import TracedGraph
 
 __all__ = ["CONVERTERS", "operations_to_modules"]
@@ -64,6 +64,7 @@ class _Rewriter:
     ) -> None:
         self.traced, self.attributes, self.modules = traced, attributes, modules
         self.examples = traced.examples
+        self.vectors: dict[str, torch.nn.Parameter] = {}
 
     def convert(self, node: fx.Node) -> None:
         """Replace an operation by its module, where it has one."""
@@ -108,9 +109,18 @@ class _Rewriter:
 
     def _operand(self, node: fx.Node) -> Any:
         if is_constant_node(node, self.attributes):
-            return self.attributes[str(node.target)]
+            return self._constant(str(node.target))
         value = self.examples[node]
         return Activation(value) if isinstance(value, torch.Tensor) else value
+
+    def _constant(self, name: str) -> Any:
+        value = self.attributes[name]
+        if not isinstance(value, torch.nn.Parameter) or value.dim() > 0:
+            return value
+        # AIMET quantizes no parameter without dimensions. All modules share the one with a dimension.
+        if name not in self.vectors:
+            self.vectors[name] = torch.nn.Parameter(value.detach().reshape(1), value.requires_grad)
+        return self.vectors[name]
 
     def _is_activation(self, node: fx.Node) -> bool:
         is_tensor = isinstance(self.examples.get(node), torch.Tensor)
@@ -125,15 +135,18 @@ class _Rewriter:
         return isinstance(value, torch.Tensor) and value.is_floating_point()
 
     def _fit_to_grid(self, node: fx.Node) -> None:
-        """Replace an adaptive pooling whose size does not divide the grid that it is called on."""
-        pool = self.modules.get(str(node.target))
+        """Replace a pooling or upsampling that runs on the device by another module on this grid."""
+        module = self.modules.get(str(node.target))
         source = node.args[0] if node.args else None
-        if not isinstance(pool, (torch.nn.AdaptiveAvgPool2d, torch.nn.AdaptiveMaxPool2d)):
+        if not isinstance(source, fx.Node) or getattr(module, "return_indices", False):
             return
-        if isinstance(source, fx.Node) and not getattr(pool, "return_indices", False):
-            fitting = adaptive_pool(pool, self.examples[source])
-            if fitting is not pool:
-                self._replace(node, "uneven_pool", fitting, (source,))
+        fitting = module
+        if isinstance(module, (torch.nn.AdaptiveAvgPool2d, torch.nn.AdaptiveMaxPool2d)):
+            fitting = adaptive_pool(module, self.examples[source])
+        elif isinstance(module, torch.nn.Upsample):
+            fitting = upsampling(module, self.examples[source])
+        if fitting is not None and fitting is not module:
+            self._replace(node, str(node.target).rpartition(".")[2], fitting, (source,))
 
     def _replace(
         self, node: fx.Node, stem: str, module: torch.nn.Module, inputs: tuple[fx.Node, ...]

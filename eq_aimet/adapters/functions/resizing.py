@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from eq_aimet import plain
 from eq_aimet.adapters.functions.operands import Activation, Converter
 
-__all__ = ["RESIZING"]
+__all__ = ["RESIZING", "upsampling"]
 
 # By mode and the number of padded dimensions.
 _PADDINGS: dict[tuple[str, int], Any] = {
@@ -51,7 +51,46 @@ def _interpolate(
         return None
     sizes = tuple(size) if isinstance(size, (list, tuple)) else size
     factors = tuple(scale_factor) if isinstance(scale_factor, (list, tuple)) else scale_factor
-    return nn.Upsample(sizes, factors, mode, align_corners, recompute_scale_factor)
+    return upsampling(nn.Upsample(sizes, factors, mode, align_corners, recompute_scale_factor), input.example)
+
+
+def upsampling(module: nn.Upsample, x: torch.Tensor) -> nn.Module:
+    """Return `module`, or a `BilinearUpsampling` that computes the same.
+
+    A module with a fixed output size has a whole factor on the grid of `x` alone, and refuses other grids.
+
+    Args:
+        module: An upsampling.
+        x: What it is called on.
+    """
+    if module.mode != "bilinear" or x.dim() != 4:
+        return module
+    factors = _whole_factors(module, (int(x.shape[2]), int(x.shape[3])))
+    if len(factors) != 1 or min(factors) < 2:
+        return module
+    given: Any = module.size
+    sizes = given if isinstance(given, tuple) else (given, given)
+    size = None if given is None else (int(sizes[0]), int(sizes[1]))
+    return (
+        plain.BilinearUpsampling(
+            int(x.shape[1]), factors.pop(), bool(module.align_corners), output_size=size, dtype=x.dtype
+        )
+        .to(x.device)
+        .eval()
+    )
+
+
+def _whole_factors(module: nn.Upsample, grid: tuple[int, int]) -> set[int]:
+    """Return the factors along height and width; 0 for a factor that is not whole, or not fixed."""
+    align = bool(module.align_corners)
+    if module.size is None:
+        given = module.scale_factor
+        factors = given if isinstance(given, tuple) else (given, given)
+        # With aligned corners the distance of the output pixels depends on the size of the grid.
+        return {0 if align or factor is None or factor % 1 else int(factor) for factor in factors}
+    sizes = module.size if isinstance(module.size, tuple) else (module.size, module.size)
+    spans = [(size - align, side - align) for size, side in zip(sizes, grid, strict=True)]
+    return {size // side if side and size % side == 0 else 0 for size, side in spans}
 
 
 def _flatten(input: Activation, start_dim: int = 0, end_dim: int = -1) -> nn.Module | None:

@@ -17,6 +17,7 @@ from eq_aimet.errors import ExportError
 BatchNorm = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d
 
 __all__ = [
+    "channelwise_convolution",
     "convolution",
     "gaussian_blur",
     "generic_batch_norm",
@@ -34,6 +35,11 @@ def convolution(module: Any) -> torch.nn.Conv2d:
     layer: torch.nn.Conv2d = _convolve(torch.nn.Conv2d, module, padding_mode=module.padding_mode)
     tag_with_types(layer, module.in_type, module.out_type, kernel_size=module.kernel_size)
     return layer
+
+
+def channelwise_convolution(module: Any) -> torch.nn.Module:
+    """Return the `Conv2d` of a channel-wise depthwise convolution, which has one group per channel."""
+    return tag_with_types(module.export(), module.in_type, module.out_type, kernel_size=module.kernel_size)
 
 
 def transposed_convolution(module: Any) -> torch.nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from aimet_torch.cross_layer_equalization import PythonClsImpl
 
-from eq_aimet.errors import EqualizationError
+from eq_aimet.errors import EqualizationError, PluginError
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry import (
     block_ranges,
@@ -147,21 +147,32 @@ def _largest(weight: FloatArray, axes: tuple[int, ...]) -> FloatArray:
     return np.max(np.abs(weight), axis=axes)
 
 
-def check_cls_set(cls_set: ClsSet, model: torch.nn.Module) -> None:
+def check_cls_set(
+    cls_set: Any, model: torch.nn.Module, unsafe: Mapping[torch.nn.Module, str], plugin: str
+) -> None:
     """Check a CLS set that a plugin has added.
 
+    Args:
+        cls_set: The entry of the list of CLS sets.
+        model: The model.
+        unsafe: The layers that must not be scaled, each with the reason.
+        plugin: The name of the plugin.
+
     Raises:
-        EqualizationError: If scales can't move between its layers.
+        PluginError: If scales can't move between its layers.
     """
     fault = _fault_of(cls_set, set(model.modules()))
+    if not fault:
+        fault = next((unsafe[layer] for layer in cls_set if layer in unsafe), None)
     if fault:
-        raise EqualizationError(
-            f"A plugin's `eq_aimet_cls_sets` has added a CLS set that can't be scaled: {fault}. Give tuples "
-            "(source, sink) or (source, depthwise, sink) of consecutive convolutions of the model."
+        raise PluginError(
+            f"`eq_aimet_cls_sets` of the plugin `{plugin}` has added a CLS set that can't be scaled: "
+            f"{fault}. Give tuples (source, sink) or (source, depthwise, sink) of consecutive convolutions "
+            "of the model."
         )
 
 
-def _fault_of(cls_set: ClsSet, modules: set[torch.nn.Module]) -> str | None:
+def _fault_of(cls_set: Any, modules: set[torch.nn.Module]) -> str | None:
     if not isinstance(cls_set, tuple) or len(cls_set) not in (2, 3):
         return f"it is {cls_set!r}"
     for layer in cls_set:

@@ -19,8 +19,8 @@ from eq_aimet.aimet.equalization.recorder import Recorder
 from eq_aimet.aimet.equalization.report import EqualizationReport
 from eq_aimet.aimet.equalization.report_assembly import make_report
 from eq_aimet.aimet.snapshot import Snapshot
-from eq_aimet.errors import EqualizationError
-from eq_aimet.plugins import plugin_manager
+from eq_aimet.errors import EqAimetError, EqualizationError
+from eq_aimet.plugins import tell_plugins
 
 __all__ = ["equalize_equivariant"]
 
@@ -50,6 +50,7 @@ def equalize_equivariant(
         InvalidArgumentError: If an argument is of the wrong kind, or the model does not take the input.
         EqualizationError: If the model is not plain, carries no blocks or blocks that do not fit, or has
             weights that are not finite.
+        PluginError: If a plugin fails, or returns a value that its hook does not allow.
 
     Example:
         >>> import torch
@@ -78,7 +79,8 @@ def equalize_equivariant(
             recorder = _equalize(core, inputs, high_bias_fold, by_shape=dummy_input is None)
             snapshot.restore_modes(core)
             report = make_report(recorder, snapshot.names, high_bias_fold)
-            plugin_manager().hook.eq_aimet_equalized(model=model, report=report)
+            for _ in tell_plugins("eq_aimet_equalized", model=model, report=report):
+                pass
         except _FaultyError as fault:
             snapshot.restore()
             raise fault.explain(snapshot.names) from None
@@ -108,7 +110,9 @@ class _FaultyError(Exception):
 
     def explain(self, names: dict[torch.nn.Module, str]) -> EqualizationError:
         folds = {fold.layer: fold.norm for fold in self.recorder.folds if fold.follows}
-        return self.check.explain(self.error, folds, names, partial(scaled_with, self.recorder, names))
+        partners = partial(scaled_with, self.recorder, names)
+        plugins = dict.fromkeys(self.recorder.added.values())
+        return self.check.explain(self.error, folds, names, partners, plugins)
 
 
 def _equalize(model: torch.nn.Module, inputs: Any, high_bias_fold: str, *, by_shape: bool) -> Recorder:
@@ -116,6 +120,8 @@ def _equalize(model: torch.nn.Module, inputs: Any, high_bias_fold: str, *, by_sh
     run, recorder = Run(model), Recorder()
     try:
         run.look_at(inputs)
+    except EqAimetError:
+        raise
     except Exception as error:
         raise refuse_input(error, inputs, by_shape=by_shape) from error
     assert run.trace is not None

@@ -99,6 +99,7 @@ class FunctionCheck:
         folds: dict[torch.nn.Module, torch.nn.Module],
         names: dict[torch.nn.Module, str],
         partners: Callable[[torch.nn.Module], str],
+        plugins: Iterable[str] = (),
     ) -> EqualizationError:
         """Return the error that names the first layer at fault; the model is as it was before.
 
@@ -107,6 +108,7 @@ class FunctionCheck:
             folds: For each layer the batch norm that was folded into it.
             names: The dotted name of each module.
             partners: Says with which layers a layer was scaled.
+            plugins: The plugins that added CLS sets.
         """
         before = self.signatures(names)
         place = "The layers themselves compute the same; an operation after the last layer does not."
@@ -117,8 +119,7 @@ class FunctionCheck:
                 break
         return EqualizationError(
             f"Equalization would have changed what the model computes by {error.change:.1e} of its largest "
-            f"output, so it was undone, and the model is as it was. {place} Please report this model as a "
-            "fault of eq_aimet; until it is mended, the model can be quantized without equalization."
+            f"output, so it was undone, and the model is as it was. {place} {_remedy(list(plugins))}"
         )
 
     @torch.no_grad()
@@ -129,6 +130,18 @@ class FunctionCheck:
             torch.manual_seed(0)  # A model that draws random numbers draws the same ones each time.
             output = call_model(self._model, inputs)
         return [tensor.detach().double().cpu() for tensor in tensors_in(output)]
+
+
+def _remedy(plugins: list[str]) -> str:
+    if plugins:
+        return (
+            f"`eq_aimet_cls_sets` of {' and '.join(f'`{plugin}`' for plugin in plugins)} has added CLS sets. "
+            "Let the plugin add sets only where nothing but ReLU lies between the layers."
+        )
+    return (
+        "Please report this model as a fault of eq_aimet; until it is mended, the model can be quantized "
+        "without equalization."
+    )
 
 
 def _copy(tensor: torch.Tensor, dtype: torch.dtype | None, factor: float = 1.0) -> torch.Tensor:

@@ -12,7 +12,7 @@ from eq_aimet.aimet.equalization.high_bias_fold import Absorption
 from eq_aimet.aimet.equalization.region_scaling import ScaledRegion
 from eq_aimet.aimet.equalization.regions import Joints
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import channel_ranges, is_transposed
+from eq_aimet.symmetry import layer_ranges
 
 __all__ = ["Fold", "Recorder", "ScaledSet", "output_ranges"]
 
@@ -43,6 +43,7 @@ class Recorder:
         folds: The batch norms that were folded.
         not_folded: The batch norms that AIMET would have folded wrongly, each with the reason.
         dropped: CLS sets that a plugin took out.
+        added: CLS sets that a plugin added, each with the name of the plugin.
         scaled: The CLS sets that were scaled.
         joints: The places that scales belong to, in the search for regions.
         regions: The regions that were scaled.
@@ -54,6 +55,7 @@ class Recorder:
     folds: list[Fold] = field(default_factory=list)
     not_folded: dict[torch.nn.Module, str] = field(default_factory=dict)
     dropped: list[ClsSet] = field(default_factory=list)
+    added: dict[ClsSet, str] = field(default_factory=dict)
     scaled: list[ScaledSet] = field(default_factory=list)
     joints: Joints = field(default_factory=Joints)
     regions: list[ScaledRegion] = field(default_factory=list)
@@ -67,8 +69,7 @@ def output_ranges(layer: Convolution) -> torch.Tensor:
 
     A layer without blocks has blocks of one channel.
     """
-    rows, columns = channel_ranges(layer.weight, getattr(layer, "groups", 1))
-    ranges = (columns if is_transposed(layer) else rows).cpu()
+    ranges = layer_ranges(layer)[0].cpu()
     blocks = layer_blocks(layer)
     if blocks is None:
         return ranges

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from eq_aimet.aimet.equalization.regions import Joint, Joints
-from eq_aimet.aimet.equalization.scale_variables import Threshold
+from eq_aimet.aimet.equalization.regions import Joints
+from eq_aimet.aimet.equalization.scale_variables import Ids, Threshold, joined_classes
 from eq_aimet.aimet.output_statistics import scale_statistics
-from eq_aimet.symmetry import channel_ranges, is_transposed, pair_scales, scale_channels
+from eq_aimet.symmetry import channel_counts, is_transposed, layer_ranges, pair_scales, scale_channels
 from eq_aimet.symmetry.scaling import FloatArray
 
 __all__ = ["ScaledRegion", "scale_regions"]
@@ -45,12 +45,13 @@ def scale_regions(joints: Joints) -> list[ScaledRegion]:
     count = max((int(joint.scales.max()) for joint in [*sources, *sinks]), default=0) + 1
     written, read = np.zeros(count), np.zeros(count)
     for joint in sources:
-        np.maximum.at(written, joint.scales, _ranges(joint.layer)[0])
+        np.maximum.at(written, joint.scales, layer_ranges(joint.layer)[0].cpu().numpy())
     for joint in sinks:
-        np.maximum.at(read, joint.scales, _ranges(joint.layer)[1])
+        np.maximum.at(read, joint.scales, layer_ranges(joint.layer)[1].cpu().numpy())
     scales = pair_scales(written, read)
     scales[0] = 1.0
-    moved = set(np.flatnonzero((written > 0) & (read > 0)).tolist()) - {0}
+    moved = (written > 0) & (read > 0)
+    moved[0] = False
     outputs = {joint.layer: 1.0 / scales[joint.scales] for joint in sources}
     inputs = {joint.layer: scales[joint.scales] for joint in sinks}
     for layer in dict.fromkeys([*outputs, *inputs]):
@@ -59,13 +60,14 @@ def scale_regions(joints: Joints) -> list[ScaledRegion]:
         scale_statistics(joint.layer, scales[joint.scales])
     for joint in joints.thresholds:
         _scale_threshold(joint.layer, scales[joint.scales])
+    regions = _regions([joint.scales[moved[joint.scales]] for joint in [*sources, *sinks]], count)
     return [
         ScaledRegion(
-            tuple(joint.layer for joint in sources if numbers & _numbers(joint)),
-            tuple(joint.layer for joint in sinks if numbers & _numbers(joint)),
-            torch.from_numpy(scales[sorted(numbers)]),
+            tuple(joint.layer for joint in sources if np.isin(joint.scales, numbers).any()),
+            tuple(joint.layer for joint in sinks if np.isin(joint.scales, numbers).any()),
+            torch.from_numpy(scales[numbers]),
         )
-        for numbers in _regions([_numbers(joint) & moved for joint in [*sources, *sinks]])
+        for numbers in regions
     ]
 
 
@@ -78,35 +80,27 @@ def _scale_threshold(threshold: Threshold, scales: FloatArray) -> None:
         scale_statistics(threshold.module, scales)
 
 
-def _numbers(joint: Joint) -> set[int]:
-    return set(np.unique(joint.scales).tolist())
+def _regions(parts: list[Ids], count: int) -> list[Ids]:
+    """Return the numbers of the scales of each region: a layer joins all the scales that it takes.
 
-
-def _regions(parts: list[set[int]]) -> list[set[int]]:
-    """Return the sets of scales that hang together because a layer takes several of them."""
-    regions: list[set[int]] = []
-    for part in parts:
-        if part:
-            touching = [region for region in regions if region & part]
-            regions = [region for region in regions if not region & part] + [part.union(*touching)]
-    return regions
-
-
-def _ranges(layer: Any) -> tuple[FloatArray, FloatArray]:
-    """Return the ranges of the output channels and of the input channels."""
-    rows, columns = channel_ranges(layer.weight, getattr(layer, "groups", 1))
-    sides = (columns, rows) if is_transposed(layer) else (rows, columns)
-    return sides[0].double().cpu().numpy(), sides[1].double().cpu().numpy()
+    Args:
+        parts: For each side of a layer, the numbers of the scales that its channels take.
+        count: How many scales there are.
+    """
+    parts = [part for part in parts if part.size]
+    classes = joined_classes([part[:-1] for part in parts], [part[1:] for part in parts], count)
+    firsts = dict.fromkeys(int(classes[part[0]]) for part in parts)
+    return [np.flatnonzero(classes == first) for first in firsts]
 
 
 def _scale_layer(layer: Any, outputs: FloatArray | None, inputs: FloatArray | None) -> None:
-    groups = getattr(layer, "groups", 1)
-    rows, columns = layer.weight.shape[0], layer.weight.shape[1] * groups
-    out_channels, in_channels = (columns, rows) if is_transposed(layer) else (rows, columns)
-    out_factors = torch.ones(out_channels) if outputs is None else torch.from_numpy(outputs)
-    in_factors = torch.ones(in_channels) if inputs is None else torch.from_numpy(inputs)
+    counts = channel_counts(layer)
+    assert counts is not None
+    in_factors = torch.ones(counts[0]) if inputs is None else torch.from_numpy(inputs)
+    out_factors = torch.ones(counts[1]) if outputs is None else torch.from_numpy(outputs)
     sides = (in_factors, out_factors) if is_transposed(layer) else (out_factors, in_factors)
     with torch.no_grad():
-        layer.weight.copy_(scale_channels(layer.weight.cpu().double(), *sides, groups))
+        scaled = scale_channels(layer.weight.cpu().double(), *sides, getattr(layer, "groups", 1))
+        layer.weight.copy_(scaled)
         if layer.bias is not None:
             layer.bias.copy_(layer.bias.cpu().double() * out_factors)

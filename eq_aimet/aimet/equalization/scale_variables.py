@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["Ids", "Threshold", "Variables", "compact", "spread"]
+__all__ = ["Ids", "Threshold", "Variables", "compact", "joined_classes", "spread"]
 
 Ids = NDArray[np.int64]
 
@@ -71,6 +71,24 @@ def spread(ids: torch.Tensor, shape: Iterable[int]) -> torch.Tensor:
             if bool((ids == first).all()):
                 ids = first
     return compact(ids).expand(full)
+
+
+def joined_classes(left: Iterable[Ids], right: Iterable[Ids], count: int) -> Ids:
+    """Return the class of each number below `count`: joined numbers are of one class.
+
+    Args:
+        left: One side of each pair of joined numbers, in any number of arrays.
+        right: The other side of each pair, in arrays of the same lengths.
+        count: How many numbers there are.
+
+    Example:
+        >>> joined_classes([np.array([0, 3])], [np.array([2, 2])], 4).tolist()
+        [0, 1, 0, 0]
+    """
+    rows, columns = (np.concatenate([[], *side]).astype(int) for side in (left, right))
+    ones = np.ones(len(rows), dtype=np.int8)
+    edges = coo_array((ones, (rows, columns)), shape=(count, count))
+    return np.asarray(connected_components(edges, directed=False)[1], dtype=np.int64)
 
 
 @dataclass
@@ -139,10 +157,7 @@ class Variables:
 
     def solve(self) -> tuple[Ids, dict[int, str]]:
         """Return the class of each variable, numbered from 1, and the reasons of the classes that stay 1."""
-        rows, columns = (np.concatenate([[], *side]).astype(int) for side in (self.left, self.right))
-        ones = np.ones(len(rows), dtype=np.int8)
-        edges = coo_array((ones, (rows, columns)), shape=(self.count, self.count))
-        classes = connected_components(edges, directed=False)[1].astype(np.int64) + 1
+        classes = joined_classes(self.left, self.right, self.count) + 1
         reasons: dict[int, str] = {}
         for ids, reason in self.fixed:
             for number in np.unique(classes[ids]):

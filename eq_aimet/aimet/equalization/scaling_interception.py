@@ -31,7 +31,7 @@ from eq_aimet.aimet.equalization.recorder import ScaledSet, output_ranges
 from eq_aimet.aimet.equalization.region_scaling import scale_regions
 from eq_aimet.aimet.equalization.regions import find_joints
 from eq_aimet.aimet.output_statistics import forget_outdated, note_weights, scale_statistics
-from eq_aimet.plugins import plugin_manager
+from eq_aimet.plugins import tell_plugins
 
 __all__ = [
     "converting",
@@ -151,10 +151,15 @@ def scaling_sets(original: Callable[..., Any]) -> Any:
 def _prepare(run: Run, cls_sets: list[ClsSet], settings: Settings) -> None:
     """Let plugins change the list of CLS sets in place, as AIMET goes on with it; then scale the regions."""
     found = list(cls_sets)
-    plugin_manager().hook.eq_aimet_cls_sets(model=run.model, cls_sets=cls_sets)
-    for cls_set in cls_sets:
-        if cls_set not in found:
-            check_cls_set(cls_set, run.model)
+    known: list[Any] = list(found)
+    for plugin in tell_plugins("eq_aimet_cls_sets", model=run.model, cls_sets=cls_sets):
+        for cls_set in cls_sets:
+            # By identity: whatever a plugin puts into the list may not be comparable.
+            if not any(cls_set is one for one in known):
+                check_cls_set(cls_set, run.model, run.unsafe, plugin)
+                known.append(cls_set)
+                if settings.recorder is not None and cls_set not in found:
+                    settings.recorder.added[cls_set] = plugin
     if settings.recorder is not None:
         settings.recorder.dropped += [cls_set for cls_set in found if cls_set not in cls_sets]
         settings.recorder.ranges_before |= {layer: output_ranges(layer) for layer in run.layers}

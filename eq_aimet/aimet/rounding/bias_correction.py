@@ -80,7 +80,7 @@ def correct_bias(sim: QuantizationSimModel, forward: Forward | None = None) -> B
             remedy="Write `correct_bias(sim, lambda model: model(images))`, or leave it out to use the "
             "statistics of the batch norms.",
         )
-    check_still_tied("sim", sim.model)
+    check_still_tied("sim", sim.model, "sim.model")
     layers, left_out = biased_layers(sim)
     snapshot = Snapshot(sim.model)
     try:

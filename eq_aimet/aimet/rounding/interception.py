@@ -80,7 +80,7 @@ def adarounding(original: Callable[..., Any]) -> Any:
 
     @with_settings(original)
     def apply(settings: Settings, quant_sim: Any, model: torch.nn.Module, *others: Any, **named: Any) -> Any:
-        check_still_tied("model", model)
+        check_still_tied("model", model, "model")
         return original(quant_sim, model, *others, **named)
 
     return _as_classmethod(apply)
@@ -113,7 +113,7 @@ def searching(original: Callable[..., Any]) -> Any:
 
     @with_settings(original)
     def apply(settings: Settings, model: torch.nn.Module, sim: Any, *others: Any, **named: Any) -> Any:
-        check_still_tied("sim", sim.model)
+        check_still_tied("sim", sim.model, "sim.model")
         return original(model, sim, *others, **named)
 
     return _as_classmethod(apply)

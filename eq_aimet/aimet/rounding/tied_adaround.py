@@ -25,32 +25,37 @@ class TiedAdaroundWrapper(AdaroundWrapper):
     alpha: Any
 
     def __init__(self, module: Any, orbits: torch.Tensor) -> None:
-        self._orbits = orbits.flatten()
+        self._orbits, self._members = orbits.flatten(), first_members(orbits)
         super().__init__(module)
 
     def _init_param(self) -> None:
         super()._init_param()
-        every = self.alpha.detach().flatten()
-        members = first_members(self._orbits).to(every.device)
-        self.alpha = torch.nn.Parameter(every[members])
+        self.alpha = torch.nn.Parameter(self._of_orbits(self.alpha.detach()))
         # `AdaroundLoss.compute_round_loss` gets nothing but this parameter.
         self.alpha.eq_aimet_orbits = self._orbits
 
     def apply_adaround(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the weights, each rounded as its orbit's variable says."""
-        orbits = self._orbits.to(self.alpha.device)
-        expanded = self.alpha.index_select(0, orbits).reshape(tensor.shape)
-        return AdaroundWrapper.apply_adaround(
+        """Return the weights, each rounded as its orbit's variable says.
+
+        One weight per orbit is computed and then copied, since a processor may round equal numbers
+        differently at different places of a tensor.
+        """
+        rounded = AdaroundWrapper.apply_adaround(
             SimpleNamespace(
-                alpha=expanded,
-                broadcasted_delta=self.broadcasted_delta,
-                broadcasted_offset=self.broadcasted_offset,
+                alpha=self.alpha,
+                broadcasted_delta=self._of_orbits(self.broadcasted_delta),
+                broadcasted_offset=self._of_orbits(self.broadcasted_offset),
                 use_soft_rounding=self.use_soft_rounding,
                 clip_min=self.clip_min,
                 clip_max=self.clip_max,
             ),
-            tensor,
+            self._of_orbits(tensor),
         )
+        return rounded.index_select(0, self._orbits.to(rounded.device)).reshape(tensor.shape)
+
+    def _of_orbits(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the value of each orbit's first weight, of shape (orbits,)."""
+        return values.flatten()[self._members.to(values.device)]
 
 
 def rounding_orbits(quant_module: Any) -> torch.Tensor | None:

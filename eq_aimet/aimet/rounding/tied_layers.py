@@ -16,12 +16,13 @@ def has_ties(model: torch.nn.Module) -> bool:
     return any((blocks := layer_blocks(module)) is not None and blocks.actions for module in model.modules())
 
 
-def check_still_tied(argument: str, model: torch.nn.Module) -> None:
+def check_still_tied(argument: str, model: torch.nn.Module, path: str) -> None:
     """Check that the weights, biases and running statistics of each orbit in `model` are equal.
 
     Args:
         argument: The name of the argument of the public function that was called.
         model: A network, or the model of a simulation.
+        path: How the caller writes the model, e.g. `sim.model`.
 
     Raises:
         InvalidArgumentError: If those of a layer differ.
@@ -29,7 +30,6 @@ def check_still_tied(argument: str, model: torch.nn.Module) -> None:
     for name, layer in model.named_modules():
         difference = layer_asymmetry(layer)
         if difference > 0.0:
-            path = "sim.model" if argument == "sim" else "model"
             raise InvalidArgumentError(
                 argument,
                 received=f"a layer `{name or type(layer).__name__}` whose tied values differ by "

@@ -110,8 +110,8 @@ def check_symmetric(sim: QuantizationSimModel) -> None:
                 f"{len(spreads)} orbits hold different integers, up to {int(spreads.max())} steps apart "
                 f"(the weights differ by {float(weights):.2e} of the largest)",
                 expected="equal integers within each orbit",
-                remedy="Call `symmetrize(model)` before the simulation is built; training, AdaRound and the "
-                "like treat each weight by itself.",
+                remedy="Call `symmetrize(model)` before the simulation is built. Train inside "
+                "`tie_parameters`, and use AdaRound inside `equivariant_hooks`.",
             )
 
 

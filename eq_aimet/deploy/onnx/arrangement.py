@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from eq_aimet.deploy.onnx.constant_folding import fold_constants
 from eq_aimet.deploy.onnx.graph import Graph, attributes
 
 __all__ = ["Rewriting", "arrange"]
@@ -54,6 +55,7 @@ def arrange(graph: Graph) -> tuple[Rewriting, ...]:
         What was rewritten.
     """
     done = []
+    fold_constants(graph)
     for quantized in _quantized_operators(graph):
         node = quantized.node
         rewrite = _REWRITINGS.get(node.op_type)

@@ -56,9 +56,19 @@ class Graph:
         return takers
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """Return the shape of a value of the model as it was read, `None` where it is not fixed."""
+        """Return the shape of a value as it is at the first call, `None` where it is not fixed."""
         if self._shapes is None:
-            inferred = onnx.shape_inference.infer_shapes(self.model, data_prop=True).graph
+            model = onnx.ModelProto()
+            model.CopyFrom(self.model)
+            model.graph.ClearField("node")
+            model.graph.node.extend(self.nodes)
+            known = {tensor.name for tensor in model.graph.initializer}
+            model.graph.initializer.extend(
+                numpy_helper.from_array(array, name)
+                for name, array in self._constants.items()
+                if name not in known
+            )
+            inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
             self._shapes = {}
             for value in (*inferred.value_info, *inferred.input, *inferred.output):
                 dims = value.type.tensor_type.shape.dim
@@ -80,6 +90,12 @@ class Graph:
             self._shared[key] = name
             return name
         return self._shared[key]
+
+    def add_constant(self, name: str, array: np.ndarray) -> None:
+        """Add an initializer in place of the node that made the value `name`."""
+        self._constants[name] = array
+        if _is_shared(array):
+            self._shared.setdefault(_content(array), name)
 
     def node(self, op_type: str, inputs: list[str], output: str | None = None, **options: Any) -> str:
         """Add a node of one output and return the output's name."""

@@ -15,6 +15,7 @@ from eq_aimet.deploy.batches import run_in_batches
 from eq_aimet.deploy.onnx import integer_kernels as kernels
 from eq_aimet.deploy.onnx.graph import Graph, attributes
 from eq_aimet.deploy.onnx.integer_kernels import Quantization
+from eq_aimet.deploy.onnx.reference_operators import MOVING_OPERATORS, use_own_operators
 
 __all__ = ["IntegerReference"]
 
@@ -93,17 +94,6 @@ class _Dequantize(OpRun):  # type: ignore[misc]
         return (kernels.dequantize(x, of_x, axis),)
 
 
-class GatherElements(OpRun):  # type: ignore[misc]
-    """ONNX's operator; onnx's own implementation takes at most 64 positions along the axis."""
-
-    op_domain = ""
-
-    def _run(self, data: Any, indices: Any, axis: Any = None) -> tuple[np.ndarray]:
-        along = (axis or 0) % data.ndim
-        kept = tuple(slice(None if place == along else size) for place, size in enumerate(indices.shape))
-        return (np.take_along_axis(data[kept], indices, along),)
-
-
 # How many quantized inputs each operator takes before its bias.
 _INTEGER = {
     "Conv": (_Convolution, 2),
@@ -111,7 +101,7 @@ _INTEGER = {
     "Add": (_Sum, 2),
     "GlobalAveragePool": (_GlobalAverage, 1),
 }
-_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize, GatherElements]
+_OPERATORS = [*(kind for kind, _ in _INTEGER.values()), _Quantize, _Dequantize, *MOVING_OPERATORS]
 
 
 class IntegerReference:
@@ -207,6 +197,8 @@ def _follow_quantizers(graph: Graph) -> None:
             node.op_type, node.domain = _Dequantize.__name__, _DOMAIN
             del node.attribute[:]
             node.attribute.append(onnx.helper.make_attribute("axis", axis))
+        else:
+            use_own_operators(node)
 
 
 def _clamps_at_zero(graph: Graph, quantize: onnx.NodeProto) -> bool:

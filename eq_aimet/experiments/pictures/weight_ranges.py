@@ -12,7 +12,7 @@ import torch.fx
 
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import channel_ranges, is_layer, is_transposed
+from eq_aimet.symmetry import is_layer, is_transposed, layer_ranges
 
 __all__ = ["LayerRanges", "measure_weight_ranges", "most_uneven_layer"]
 
@@ -145,7 +145,6 @@ def _measure(name: str, layer: torch.nn.Module) -> LayerRanges:
             remedy="The training has diverged; train again at a lower learning rate.",
         )
     groups = int(getattr(layer, "groups", 1))
-    rows, columns = channel_ranges(weight, groups)
     values = weight.detach().double().cpu()
     if is_transposed(layer):
         # [in, out/groups, …] -> [out, in/groups, …]
@@ -162,7 +161,7 @@ def _measure(name: str, layer: torch.nn.Module) -> LayerRanges:
         tuple(middle.tolist()),
         tuple(high.tolist()),
         tuple(largest.tolist()),
-        ranges=tuple((columns if is_transposed(layer) else rows).tolist()),
+        ranges=tuple(layer_ranges(layer)[0].tolist()),
         blocks=None if blocks is None else blocks.blocks_out,
     )
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from eq_aimet import EqAimetError, equalize_equivariant, hookimpl, plugin_manager
 from eq_aimet.aimet.snapshot import Snapshot
-from eq_aimet.errors import EqualizationError, InvalidArgumentError
+from eq_aimet.errors import EqualizationError, InvalidArgumentError, PluginError
 from eq_aimet.symmetry import stored_blocks
 
 IMAGE = torch.randn(2, 3, 17, 17, generator=torch.Generator().manual_seed(1))
@@ -139,6 +139,19 @@ def test_refuses_an_input_that_does_not_fit(arguments, text):
 # Failures midway.
 
 
+class FailsAtBlocks:
+    """Fails after the checks, when the model is being traced."""
+
+    def __init__(self):
+        self.calls = 0
+
+    @hookimpl
+    def eq_aimet_layer_blocks(self, module):
+        self.calls += isinstance(module, nn.Linear)
+        if self.calls > 1:
+            raise ZeroDivisionError("plugin")
+
+
 class FailsAtSets:
     @hookimpl
     def eq_aimet_cls_sets(self, model, cls_sets):
@@ -157,8 +170,35 @@ class Interrupts:
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("plugin", [FailsAtSets(), FailsAtTheEnd(), Interrupts()])
-def test_a_failure_midway_leaves_the_model_as_it_was(plugin):
+class AnswersSets:
+    @hookimpl
+    def eq_aimet_cls_sets(self, model, cls_sets):
+        return cls_sets[1:]
+
+
+class AnswersAtTheEnd:
+    @hookimpl
+    def eq_aimet_equalized(self, model, report):
+        return 3
+
+
+FAILS = r"`{}` of the plugin `{}` fails.* at .*test_refusals\.py, line .*ZeroDivisionError: plugin"
+ANSWERS = "`{}` of the plugin `{}` returned a {}; expected None"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "error", "text"),
+    [
+        (FailsAtBlocks(), PluginError, FAILS.format("eq_aimet_layer_blocks", "FailsAtBlocks")),
+        (FailsAtSets(), PluginError, FAILS.format("eq_aimet_cls_sets", "FailsAtSets")),
+        (FailsAtTheEnd(), PluginError, FAILS.format("eq_aimet_equalized", "FailsAtTheEnd")),
+        (AnswersSets(), PluginError, ANSWERS.format("eq_aimet_cls_sets", "AnswersSets", "list")),
+        (AnswersAtTheEnd(), PluginError, ANSWERS.format("eq_aimet_equalized", "AnswersAtTheEnd", "int")),
+        (Interrupts(), KeyboardInterrupt, "^$"),
+    ],
+    ids=["blocks", "sets", "end", "sets-answer", "end-answer", "interrupt"],
+)
+def test_a_failure_midway_leaves_the_model_as_it_was(plugin, error, text):
     model = Network("field").train()
     model.last.add_module("unfolded", norm(4))  # a batch norm after ReLU, which AIMET rewrites in place
     before, state = copy.deepcopy(model), weights(model)
@@ -167,8 +207,10 @@ def test_a_failure_midway_leaves_the_model_as_it_was(plugin):
     pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
     plugin_manager().register(plugin)
     try:
-        with pytest.raises((ZeroDivisionError, KeyboardInterrupt)):
+        with pytest.raises(error, match=text) as caught:
             equalize_equivariant(model, dummy_input=IMAGE)
+        if "fails" in text:
+            assert isinstance(caught.value.__cause__, ZeroDivisionError)
     finally:
         plugin_manager().unregister(plugin)
     assert list(model.named_modules()) == modules

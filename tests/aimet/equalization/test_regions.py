@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from block_networks import relative_change
+from spread_networks import ORDER, Head, Residual, convolution
 from torch import nn
 
-from eq_aimet import equalize_equivariant, equivariance_error, symmetrize, tag_blocks
+from eq_aimet import equalize_equivariant, equivariance_error
 from eq_aimet.plain import (
     Add,
     BlockNorm,
@@ -22,52 +22,7 @@ from eq_aimet.plain import (
     SelectChannels,
     VectorField,
 )
-from eq_aimet.symmetry import asymmetry, regular_actions
-
-ORDER = 4
-
-
-def convolution(fields_in, fields_out, kernel=1, scalar_in=False, **options):
-    """A tied convolution between regular fields of C4, whose weights differ in size from block to block."""
-    blocks_in = (1,) * fields_in if scalar_in else (ORDER,) * fields_in
-    blocks_out = (ORDER,) * fields_out
-    layer = nn.Conv2d(sum(blocks_in), sum(blocks_out), kernel, **options)
-    actions = regular_actions(blocks_in, blocks_out, order=ORDER, kernel_size=kernel)
-    tag_blocks(layer, blocks_in, blocks_out, actions=actions)
-    symmetrize(layer)
-    spread = torch.logspace(-2, 2, fields_out).repeat_interleave(ORDER)
-    with torch.no_grad():
-        layer.weight *= spread.reshape(-1, 1, 1, 1)
-        layer.bias *= spread
-    return layer
-
-
-class Residual(nn.Module):
-    """Two residual sums, a mask and group pooling before a linear layer."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(3)
-        self.stem = convolution(1, 3, 3, scalar_in=True)
-        self.first, self.second = convolution(3, 3), convolution(3, 3)
-        self.add, self.add_2, self.relu, self.relu_2 = Add(), Add(), nn.ReLU(), nn.ReLU()
-        self.mask = Mask(torch.tensor([[0.0, 1, 0], [1, 1, 1], [0, 1, 0]]))
-        self.pool, self.group_pool, self.flatten = (
-            nn.MaxPool2d(2, 1),
-            GroupMaxPool((ORDER,) * 3),
-            nn.Flatten(),
-        )
-        self.linear = nn.Linear(12, 2)
-
-    def forward(self, x):
-        x = self.stem(x)
-        x = self.add(x, self.first(self.relu(x)))
-        x = self.add_2(x, self.second(self.relu_2(x)))
-        return self.linear(self.flatten(self.group_pool(self.pool(self.mask(x)))))
-
-
-def relative_change(before, after):
-    return float((before - after.detach()).abs().max() / before.abs().max())
+from eq_aimet.symmetry import asymmetry
 
 
 def test_a_residual_stream_shares_one_scale_per_block():
@@ -96,19 +51,6 @@ def test_ties_stay_to_the_last_bit_and_the_scales_are_constant_on_blocks():
         ).worst
         < 1e-10
     )
-
-
-class Head(nn.Module):
-    """One convolution, modules between, and a layer that reads it."""
-
-    def __init__(self, *between, sink=None):
-        super().__init__()
-        self.source = convolution(1, 2, 3, scalar_in=True)
-        self.between = nn.Sequential(*between)
-        self.sink = sink or convolution(2, 1)
-
-    def forward(self, x):
-        return self.sink(self.between(self.source(x)))
 
 
 @pytest.mark.parametrize(
@@ -277,63 +219,3 @@ def test_a_layer_that_runs_twice_is_not_touched():
     torch.testing.assert_close(model.first.weight, original.first.weight, rtol=0, atol=0)
     assert "`first` runs 2 times in one forward pass" in {layer.reason for layer in report.left_out}
     assert relative_change(before, model(x)) <= 1e-5
-
-
-class Stack(nn.Module):
-    """A random stack of residual steps, pooling and depthwise layers over C4 fields."""
-
-    def __init__(self, steps, fields, seed):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.stem = convolution(1, fields, 3, scalar_in=True)
-        self.steps, self.kinds = nn.ModuleList(), steps
-        for kind in steps:
-            self.steps.append(self._step(kind, fields))
-        self.group_pool, self.flatten = GroupMaxPool((ORDER,) * fields), nn.Flatten()
-        self.pool, self.linear = nn.AdaptiveAvgPool2d(1), nn.Linear(fields, 2)
-
-    def _step(self, kind, fields):
-        parts = {
-            "residual": lambda: [convolution(fields, fields), nn.ReLU(), Add()],
-            "plain": lambda: [convolution(fields, fields), nn.ReLU()],
-            "depthwise": lambda: [convolution(fields, fields), nn.ReLU(), self._depthwise(fields), nn.ReLU()],
-            "pool": lambda: [nn.AvgPool2d(3, 1, 1)],
-            "sigmoid": lambda: [nn.Sigmoid()],
-        }
-        return nn.ModuleList(parts[kind]())
-
-    def _depthwise(self, fields):
-        layer = nn.Conv2d(ORDER * fields, ORDER * fields, 3, padding=1, groups=fields)
-        blocks = (ORDER,) * fields
-        tag_blocks(layer, blocks, actions=regular_actions(blocks, blocks, order=ORDER, kernel_size=3))
-        symmetrize(layer)
-        return layer
-
-    def forward(self, x):
-        x = self.stem(x)
-        for kind, parts in zip(self.kinds, self.steps, strict=True):
-            if kind == "residual":
-                x = parts[2](x, parts[1](parts[0](x)))
-            else:
-                for part in parts:
-                    x = part(x)
-        return self.linear(self.flatten(self.pool(self.group_pool(x))))
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    steps=st.lists(st.sampled_from(["residual", "plain", "depthwise", "pool", "sigmoid"]), max_size=5),
-    fields=st.integers(1, 3),
-    seed=st.integers(0, 100),
-)
-def test_random_stacks_compute_the_same_and_stay_equivariant(steps, fields, seed):
-    model, x = Stack(steps, fields, seed).eval(), torch.randn(1, 1, 7, 7)
-    before = copy.deepcopy(model).double()(x.double()).detach()
-    error = equivariance_error(model, x).worst
-    report = equalize_equivariant(model, dummy_input=x, high_bias_fold="off")
-    assert relative_change(before, model.double()(x.double())) <= 1e-5
-    assert equivariance_error(model, x).worst <= max(error, 1e-10)
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    assert sorted(layer.name for layer in report.layers) == sorted(names)
-    assert all(layer.reason for layer in report.left_out)
-    assert asymmetry(model) == 0.0

@@ -13,7 +13,7 @@ from block_networks import Conventional, convolution
 from networks import IMAGES, KINDS, assert_tied, network, simulate, tied_weights
 from torch.utils.data import DataLoader
 
-from eq_aimet import equivariance_error, equivariant_hooks, symmetrize, tie_encodings
+from eq_aimet import equivariance_error, equivariant_hooks, is_symmetric, symmetrize, tie_encodings
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.symmetry.orbits import orbit_spreads
 
@@ -51,6 +51,7 @@ def test_adaround_rounds_an_orbit_alike(order, depthwise, tmp_path):
     nearest = simulate(model)
     with equivariant_hooks():
         rounded = adaround(model, tmp_path)
+    assert is_symmetric(rounded)  # bit for bit, although AdaRound leaves values between integers
     sim = simulate_rounded(rounded, tmp_path)
     assert_tied(sim)
     assert equivariance_error(sim.model, IMAGES[:3]).worst == 0.0
