@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import torch
 
+    from eq_aimet.deploy.runtimes.runtime import Runtime
     from eq_aimet.symmetry.blocks import LayerBlocks
 
 __all__ = ["PROJECT_NAME", "hookimpl", "hookspec"]
@@ -42,3 +45,12 @@ def eq_aimet_cls_sets(model: torch.nn.Module, cls_sets: list[tuple[torch.nn.Modu
 @hookspec
 def eq_aimet_equalized(model: torch.nn.Module, report: Any) -> None:
     """Look at the model and its `EqualizationReport` after `equalize_equivariant` has changed it."""
+
+
+@hookspec
+def eq_aimet_runtimes() -> Mapping[str, Callable[[], Runtime]]:  # type: ignore[empty-body]
+    """Return runtimes for `verify_onnx(…, runtimes=…)`: by name, a function that returns the runtime.
+
+    The function is called when the runtime is asked for. It raises `MissingPackageError`, with the command
+    that installs the package, if the runtime is not installed.
+    """

@@ -145,10 +145,9 @@ def write_tables(folder: ResultsFolder, rows: list[TableRow]) -> None:
     """Write the tables as Markdown, with their notes, and as JSON."""
     from eq_aimet.experiments import file_table, network_table
 
-    notes = "".join(f"- {note}\n" for note in NOTES)
-    folder.write_text(
-        "table.md", "\n".join([network_table(rows).to_markdown(), file_table(rows).to_markdown(), notes])
-    )
+    files = file_table(rows, notes=NOTES)
+    notes = "".join(f"- {note}\n" for note in files.notes)
+    folder.write_text("table.md", "\n".join([network_table(rows).to_markdown(), files.to_markdown(), notes]))
     folder.write_json("table.json", [row.to_dict() for row in rows])
 
 
@@ -158,8 +157,9 @@ def print_tables(rows: list[TableRow], *, title: str) -> None:
 
     console.print()
     console.print(network_table(rows, caption=title).to_terminal())
-    console.print(file_table(rows, caption=f"The ONNX files in {rows[0].device.runtime}").to_terminal())
-    for note in NOTES:
+    files = file_table(rows, caption=f"The ONNX files in {rows[0].device.runtime}", notes=NOTES)
+    console.print(files.to_terminal())
+    for note in files.notes:
         console.print(f"[dim]{escape(note)}[/]", highlight=False)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from eq_aimet.deploy.findings import Latency
 from eq_aimet.deploy.runtimes.runtime import OpenedFile
-from eq_aimet.deploy.verification_report import Latency
 
-__all__ = ["measure_latency", "signal_to_noise", "top1_agreement"]
+__all__ = ["measure_latency", "signal_to_noise", "top1_agreement", "worst_agreement", "worst_ratio"]
 
 
 def signal_to_noise(outputs: np.ndarray, reference: np.ndarray) -> float:
@@ -37,6 +37,17 @@ def top1_agreement(outputs: np.ndarray, reference: np.ndarray) -> float:
     if outputs.ndim < 2 or outputs.shape[1] < 2:
         return math.nan
     return float((outputs.argmax(1) == reference.argmax(1)).mean())
+
+
+def worst_agreement(outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> float:
+    """Return the smallest top-1 agreement of all outputs that have several channels; NaN if there is none."""
+    agreements = [top1_agreement(output, reference[name]) for name, output in outputs.items()]
+    return min((one for one in agreements if not math.isnan(one)), default=math.nan)
+
+
+def worst_ratio(outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> float:
+    """Return the smallest signal to noise ratio of all outputs in dB."""
+    return min(signal_to_noise(output, reference[name]) for name, output in outputs.items())
 
 
 def measure_latency(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from eq_aimet.deploy.batches import run_in_batches
+from eq_aimet.deploy.findings import ElementCheck
 from eq_aimet.deploy.runtimes.runtime import OpenedFile, Runtime
-from eq_aimet.deploy.verification_report import ElementCheck
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.symmetry.elements import Element
 from eq_aimet.symmetry.outputs import TransformOutput, expected_output, transform_for
@@ -37,6 +37,7 @@ class TurnTest:
         elements: The turns and reflections.
         transform_output: How an element acts on an output, see `equivariance_error`.
         outputs_of_file: The names of the outputs in the file's order.
+        steps: The step of each output's quantizer, `None` for an output without one; see `output_steps`.
     """
 
     file: Path
@@ -45,16 +46,22 @@ class TurnTest:
     elements: Sequence[Element]
     transform_output: TransformOutput | None
     outputs_of_file: Sequence[str]
+    steps: Sequence[float | None]
 
     def run(self, runtime: Runtime, threads: int) -> tuple[ElementCheck, ...]:
         """Return for each element and output in how many images a bit changed."""
         opened = runtime.open(self.file, threads=threads)
-        reference = self.outputs(opened)
+        return self.checks(opened, runtime.name, threads, self.outputs(opened))
+
+    def checks(
+        self, opened: OpenedFile, runtime: str, threads: int, reference: Outputs
+    ) -> tuple[ElementCheck, ...]:
+        """Return for each element and output in how many images a bit changed from the `reference`."""
         return tuple(
-            check
+            replace(check, runtime=runtime, threads=threads)
             for element in self.elements
             for check in self._check(
-                element, threads, reference, self.outputs(opened, turn_images(self.images, element))
+                element, reference, self.outputs(opened, turn_images(self.images, element))
             )
         )
 
@@ -77,11 +84,9 @@ class TurnTest:
             images.append(torch.cat([tensor / 2, flat[:, order].reshape(tensor.shape)]))
         return self.outputs(opened, images)
 
-    def _check(
-        self, element: Element, threads: int, reference: Outputs, outputs: Outputs
-    ) -> list[ElementCheck]:
+    def _check(self, element: Element, reference: Outputs, outputs: Outputs) -> list[ElementCheck]:
         checks = []
-        for name, output in outputs.items():
+        for (name, output), step in zip(outputs.items(), self.steps, strict=True):
             unturned = torch.from_numpy(reference[name])
             acted = expected_output(unturned, element, transform_for(self.transform_output, name), name)
             expected = acted.detach().cpu().numpy()
@@ -96,5 +101,6 @@ class TurnTest:
             apart = np.abs(output.astype(np.float64) - expected.astype(np.float64)).max(initial=0.0)
             largest = float(np.abs(reference[name].astype(np.float64)).max(initial=0.0)) or 1.0
             worst = float(apart) / largest
-            checks.append(ElementCheck(str(element), threads, int(differs.sum()), worst, name))
+            steps = None if step is None else round(float(apart) / step, 3)  # float32 has 7 digits
+            checks.append(ElementCheck(str(element), 0, int(differs.sum()), worst, name, steps))
         return checks

@@ -1,6 +1,7 @@
-"""What the recipes do with a network: build, train, quantize, deploy, measure. Needs the `recipes` extra.
+"""The steps of the recipes: build, train, quantize, deploy, measure and draw. They need the `recipes` extra.
 
-The names load what they need at first use: AIMET and Lightning take ten seconds to import.
+Data sets are in `data`, the training in `training`, pictures in `pictures`. AIMET and Lightning take ten
+seconds to import; each name here imports them at its first use.
 """
 
 import lazy_loader

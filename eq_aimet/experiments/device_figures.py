@@ -1,4 +1,4 @@
-"""What the exported files do on the device: size, speed, and whether a turn changes the logits."""
+"""The figures of the exported files on the device: size, speed, and whether a turn changes the logits."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ __all__ = ["DeviceFigures"]
 
 @dataclass(frozen=True)
 class DeviceFigures:
-    """What was measured of one model's ONNX files in the runtime.
+    """The measurements of one model's ONNX files in the runtime.
 
     Attributes:
         runtime: The runtime and its version.
         fp32_bytes: The size of the FP32 file.
         int8_bytes: The size of the INT8 file.
         fp32_milliseconds: The median time of the FP32 file for one image on one thread.
-        int8_milliseconds: The same of the INT8 file.
+        int8_milliseconds: The median time of the INT8 file for one image on one thread.
         turns: The turns and flips that were tried, e.g. "90°".
-        images: How many images were turned.
-        worst_change: The largest change of a logit of the INT8 file under them, relative to the largest
+        images: The number of images that were turned.
+        worst_change: The largest change of a logit of the INT8 file under the turns, relative to the largest
             logit.
-        bit_identical: Whether no bit of any logit changed.
+        bit_identical: False if a turn changed any bit of the logits, True if the verification proved that no
+            turn does, and None if the verification proved neither.
+        unverified: The reasons for which the verification proves nothing, e.g. that all logits are equal.
 
     Example:
         >>> figures = DeviceFigures("onnxruntime", 2_000_000, 260_000, 1.5, 1.2, ("90°",), 16, 0.0, True)
@@ -42,11 +44,13 @@ class DeviceFigures:
     turns: tuple[str, ...]
     images: int
     worst_change: float
-    bit_identical: bool
+    bit_identical: bool | None
+    unverified: tuple[str, ...] = ()
 
     @classmethod
     def from_report(cls, report: VerificationReport, fp32_file: Path) -> DeviceFigures:
-        """Return what the table shows of a verification report, and the size of the FP32 file."""
+        """Return the table's figures from a verification report and the FP32 file."""
+        changed = any(check.changed for check in report.elements)
         return cls(
             runtime=report.runtime,
             fp32_bytes=fp32_file.stat().st_size,
@@ -56,17 +60,18 @@ class DeviceFigures:
             turns=tuple(dict.fromkeys(check.element for check in report.elements)),
             images=report.images,
             worst_change=max((check.worst for check in report.elements), default=0.0),
-            bit_identical=bool(report.elements) and not any(check.changed for check in report.elements),
+            bit_identical=False if changed else report.is_bit_exact or None,
+            unverified=report.unverified,
         )
 
     @property
     def size_ratio(self) -> float:
-        """INT8 over FP32."""
+        """The size of the INT8 file over the size of the FP32 file."""
         return self.int8_bytes / self.fp32_bytes
 
     @property
     def latency_ratio(self) -> float:
-        """INT8 over FP32."""
+        """The time of the INT8 file over the time of the FP32 file."""
         return self.int8_milliseconds / self.fp32_milliseconds
 
     def to_dict(self) -> dict[str, Any]:

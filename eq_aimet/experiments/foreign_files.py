@@ -1,4 +1,4 @@
-"""Files that somebody else made: every way in which reading one can fail."""
+"""Files that somebody else made: the errors that reading can raise, and JSON files."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def read_json(path: Path, *, expected: str, remedy: str) -> Any:
         remedy: What to do if it is something else.
 
     Raises:
-        DataError: The file is missing, no regular file, larger than 64 MB, or no JSON.
+        DataError: The file is missing, it is not a regular file, it is larger than 64 MB, or it is not JSON.
     """
     received = ""
     try:
         if not path.is_file():
-            received = "something else than a file" if path.exists() else "no such file"
+            received = "a path that is not a file" if path.exists() else "no such file"
         elif path.stat().st_size > _LARGEST_JSON:
             received = f"a file of {path.stat().st_size:,} bytes"
         else:

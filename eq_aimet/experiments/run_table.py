@@ -7,7 +7,7 @@ Deep Learning", arXiv 2004.09691. A second table has what the exported files do 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from eq_aimet.errors import DataError
@@ -40,10 +40,12 @@ _FILE_HEADINGS = (
     "largest change",
 )
 
+_ANSWERS = {True: "yes", False: "no", None: "not judged"}
+
 
 @dataclass(frozen=True)
 class TableRow:
-    """What was measured of one model.
+    """The measurements of one model.
 
     Attributes:
         model: The model's name.
@@ -87,7 +89,11 @@ class TableRow:
 
         try:
             own = {field.name: _read(field, values) for field in fields(cls) if field.name != "device"}
-            device = {field.name: _read(field, values["device"]) for field in fields(DeviceFigures)}
+            device = {
+                field.name: _read(field, values["device"])
+                for field in fields(DeviceFigures)
+                if field.default is MISSING or field.name in values["device"]
+            }
         except READING_ERRORS as error:
             raise DataError(
                 f"a row of `table.json`: received no usable {error}; expected all values that a run writes. "
@@ -110,7 +116,9 @@ def network_table(rows: Sequence[TableRow], *, caption: str = "", notes: Sequenc
 
 
 def file_table(rows: Sequence[TableRow], *, caption: str = "", notes: Sequence[str] = ()) -> Table:
-    """Return the table of what the exported files do.
+    """Return the table of the exported files: size, speed, and whether a turn changes the logits.
+
+    A file whose verification proved nothing is "not judged"; a note below the table names the reason.
 
     Example:
         >>> from eq_aimet.experiments import DeviceFigures
@@ -119,14 +127,15 @@ def file_table(rows: Sequence[TableRow], *, caption: str = "", notes: Sequence[s
         >>> file_table([row]).rows[0]
         ('equivariant', '2.80 MB', '260 KB', '1.50 ms', '1.20 ms', 'yes', '0')
     """
-    return Table(_FILE_HEADINGS, tuple(_file_cells(row) for row in rows), caption, tuple(notes))
+    cells = tuple(_file_cells(row) for row in rows)
+    return Table(_FILE_HEADINGS, cells, caption, (*notes, *_notes_of_unjudged(rows)))
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
     "float": (int, float),
-    "bool": (bool,),
+    "bool | None": (bool, type(None)),
     "tuple[str, ...]": (list, tuple),
 }
 
@@ -158,9 +167,19 @@ def _file_cells(row: TableRow) -> tuple[str, ...]:
         _size(device.int8_bytes),
         f"{device.fp32_milliseconds:.2f} ms",
         f"{device.int8_milliseconds:.2f} ms",
-        "yes" if device.bit_identical else "no",
+        _ANSWERS[device.bit_identical],
         _error(device.worst_change),
     )
+
+
+def _notes_of_unjudged(rows: Sequence[TableRow]) -> list[str]:
+    """Return for each file that was not judged one line with the reason."""
+    nothing = "the verification tried no turn"
+    return [
+        f"not judged: {row.model}: {' '.join(row.device.unverified) or nothing}"
+        for row in rows
+        if row.device.bit_identical is None
+    ]
 
 
 def _error(error: float) -> str:

@@ -1,10 +1,12 @@
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from eq_aimet.deploy.verification_report import ElementCheck, Fidelity, Latency, VerificationReport
+from eq_aimet.deploy.findings import ElementCheck, Fidelity, Latency
+from eq_aimet.deploy.verification_report import VerificationReport
 from eq_aimet.errors import DataError, InvalidArgumentError
 from eq_aimet.experiments import DeviceFigures, Table, TableRow, file_table, network_table
 
@@ -67,26 +69,70 @@ def test_the_terminal_table_of_the_device_fits_80_columns_and_loses_nothing():
     assert max(len(line) for line in text.splitlines()) <= 80
 
 
-def test_the_figures_are_the_worst_of_all_turns_and_threads(tmp_path):
+def report_of(*checks, unverified=()):
+    fidelity = Fidelity(1.0, 30.0, 30.0, 40.0, 2, 0.0)
+    latency = Latency(2.0, 1.5, 20)
+    return VerificationReport(
+        *("model.onnx", "onnxruntime 1.20", 16, checks, fidelity, latency, 400, 1200, (), True),
+        unverified=unverified,
+    )
+
+
+@pytest.fixture
+def float_file(tmp_path):
     (tmp_path / "model.float.onnx").write_bytes(bytes(1234))
-    checks = (
+    return tmp_path / "model.float.onnx"
+
+
+def test_the_figures_are_the_worst_of_all_turns_and_threads(float_file):
+    report = report_of(
         ElementCheck("90°", 1, 0, 0.0),
         ElementCheck("180°", 1, 0, 0.0),
         ElementCheck("90°", 2, 3, 0.25),
         ElementCheck("180°", 2, 1, 0.125),
     )
-    fidelity = Fidelity(1.0, 30.0, 30.0, 40.0, 2, 0.0)
-    report = VerificationReport(
-        "model.onnx", "onnxruntime 1.20", 16, checks, fidelity, Latency(2.0, 1.5, 20), 400, 1200, (), True
-    )
-    figures = DeviceFigures.from_report(report, tmp_path / "model.float.onnx")
+    figures = DeviceFigures.from_report(report, float_file)
     assert figures == DeviceFigures(
         "onnxruntime 1.20", 1234, 400, 2.0, 1.5, ("90°", "180°"), 16, worst_change=0.25, bit_identical=False
     )
 
 
+@pytest.mark.parametrize(
+    ("changed", "unverified", "answer", "cell"),
+    [
+        (0, (), True, "yes"),
+        (1, (), False, "no"),
+        (0, ("The output of the file is the same for all images.",), None, "not judged"),
+        (1, ("75% of the values lie outside of [0, 1].",), False, "no"),  # it was seen to change
+    ],
+)
+def test_the_answer_follows_the_verification(float_file, changed, unverified, answer, cell):
+    report = report_of(ElementCheck("90°", 1, changed, 0.5 * changed), unverified=unverified)
+    figures = DeviceFigures.from_report(report, float_file)
+    assert figures.bit_identical is answer
+    assert (figures.bit_identical is True) is report.is_bit_exact
+    row = replace(ROWS[1], device=figures)
+    table = file_table([row], notes=["one note"])
+    assert table.rows[0][5] == cell
+    reasons = [f"not judged: equivariant: {unverified[0]}"] if answer is None else []
+    assert list(table.notes) == ["one note", *reasons]
+    assert TableRow.from_dict(json.loads(json.dumps(row.to_dict()))) == row
+
+
+def test_a_file_without_an_exact_turn_is_not_judged(float_file):
+    figures = DeviceFigures.from_report(report_of(), float_file)
+    assert figures.bit_identical is None
+    assert "tried no turn" in file_table([replace(ROWS[1], device=figures)]).notes[0]
+
+
 def test_rows_survive_json():
     assert [TableRow.from_dict(json.loads(json.dumps(row.to_dict()))) for row in ROWS] == ROWS
+
+
+def test_rows_without_reasons_are_read():
+    values = json.loads(json.dumps(ROWS[1].to_dict()))
+    del values["device"]["unverified"]  # as rows were written before there were reasons
+    assert TableRow.from_dict(values) == ROWS[1]
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,12 @@ PICTURES = (
     "examples",
     *(f"{kind}-{model}" for kind in ("ranges", "weights") for model in ("conventional", "equivariant")),
 )
+# A high learning rate, so that twelve steps are enough for logits that differ from image to image.
 OPTIONS = (
     f"--crop {CROP} --group {GROUP} --width {WIDTH} --epochs 3 --batch-size 8 --calibration-images 16 "
-    "--train-images 32 --valid-images 16 --test-images 24"
+    "--train-images 32 --valid-images 16 --test-images 24 --learning-rate 0.05"
 ).split()
-NAME = "pcam-32-16-24_crop33_both_c4-channel_width0.25_epochs3_batch8_lr0.005_per-tensor_seed0_calibration16"
+NAME = "pcam-32-16-24_crop33_both_c4-channel_width0.25_epochs3_batch8_lr0.05_per-tensor_seed0_calibration16"
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +195,8 @@ def test_the_verification_is_told_in_text_and_json(finished):
     for model, row in rows_of(folder).items():
         report = json.loads((folder / model / "verification.json").read_text())
         assert report["export"]["is_portable"] is True
-        changed = [check["changed"] for check in report["verification"]["elements"]]
-        assert changed
-        assert (not any(changed)) is row["device"]["bit_identical"]
+        assert report["verification"]["unverified"] == row["device"]["unverified"] == []
+        assert report["verification"]["is_bit_exact"] is row["device"]["bit_identical"]
         assert report["verification"]["fidelity"]["reference_difference"] == 0.0
         # Infinite, which JSON has no number for, where file and simulation agree to the last bit.
         assert report["verification"]["fidelity"]["sqnr_to_sim"] in (None, pytest.approx(60.0, abs=40.0))

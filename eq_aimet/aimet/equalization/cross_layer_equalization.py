@@ -18,9 +18,9 @@ from eq_aimet.aimet.equalization.left_out_reasons import scaled_with
 from eq_aimet.aimet.equalization.recorder import Recorder
 from eq_aimet.aimet.equalization.report import EqualizationReport
 from eq_aimet.aimet.equalization.report_assembly import make_report
-from eq_aimet.aimet.snapshot import Snapshot
 from eq_aimet.errors import EqAimetError, EqualizationError
 from eq_aimet.plugins import tell_plugins
+from eq_aimet.snapshot import Snapshot
 
 __all__ = ["equalize_equivariant"]
 

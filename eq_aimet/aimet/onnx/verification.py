@@ -13,6 +13,7 @@ import onnx
 import torch
 from aimet_torch.quantsim import QuantizationSimModel
 
+from eq_aimet.aimet.onnx.chosen_runtimes import chosen_runtimes
 from eq_aimet.aimet.onnx.export import export_onnx
 from eq_aimet.aimet.onnx.verification_arguments import check_counts, check_images, check_origin, checked_turns
 from eq_aimet.aimet.onnx.verified_model import VerifiedModel
@@ -20,15 +21,18 @@ from eq_aimet.aimet.simulation.export_readiness import check_encodings
 from eq_aimet.aimet.simulation.fingerprint import fingerprint
 from eq_aimet.aimet.simulation.unchanged import copied_simulation
 from eq_aimet.deploy.batches import fill_batch
-from eq_aimet.deploy.evidence import reasons_of_inputs, reasons_of_outputs
-from eq_aimet.deploy.measuring import measure_latency, signal_to_noise, top1_agreement
+from eq_aimet.deploy.evidence import reasons_of_inputs
+from eq_aimet.deploy.findings import Fidelity, Latency
+from eq_aimet.deploy.measuring import measure_latency, worst_agreement, worst_ratio
 from eq_aimet.deploy.onnx.file_inputs import file_inputs
 from eq_aimet.deploy.onnx.integer_reference import IntegerReference
 from eq_aimet.deploy.onnx.marked_files import load_marked, marks
+from eq_aimet.deploy.onnx.output_steps import output_steps
+from eq_aimet.deploy.runtime_run import run_on
 from eq_aimet.deploy.runtimes.onnxruntime import OnnxRuntime
 from eq_aimet.deploy.runtimes.runtime import OpenedFile, Runtime
 from eq_aimet.deploy.turn_test import Outputs, TurnTest
-from eq_aimet.deploy.verification_report import Fidelity, Latency, VerificationReport
+from eq_aimet.deploy.verification_report import VerificationReport
 from eq_aimet.errors import EqAimetError, InvalidArgumentError
 from eq_aimet.symmetry.calling import map_tensors
 from eq_aimet.symmetry.elements import Element
@@ -47,13 +51,14 @@ def verify_onnx(
     *,
     elements: Sequence[float | Element] | None = None,
     transform_output: TransformOutput | None = None,
+    runtimes: Sequence[str] = ("onnxruntime",),
     threads: Sequence[int] = (1, 2),
     runs: int = 20,
     reference_images: int = 2,
 ) -> VerificationReport:
-    """Return how the file behaves in onnxruntime, and how that compares with `sim`.
+    """Return how the file behaves in one or more runtimes, and how that compares with `sim`.
 
-    Sessions have default options but for the number of threads. `sim` stays as it is. The file is refused
+    Runtimes have default options but for the number of threads. `sim` stays as it is. The file is refused
     unless `export_onnx` wrote it from this simulation as it is now, and nobody changed it since. If the
     comparison proves nothing (all outputs equal, say), the report is not `is_bit_exact` and names the reason
     in `unverified`.
@@ -67,12 +72,16 @@ def verify_onnx(
             the model's layers if left out.
         transform_output: How an element acts on an output, as `equivariance_error` takes it: a function of
             (output, element), or of (output, element, name).
+        runtimes: The names of the runtimes to check: "onnxruntime", "qnn-htp" (Qualcomm's HTP; on x86
+            Qualcomm's emulation of it, which is slow), "openvino", or a plugin's. Latency, operators and the
+            integer reference always refer to onnxruntime.
         threads: The numbers of threads to check the elements at, 1 to 128.
         runs: The number of runs of the file and of the FP32 model that the latency is the median of.
         reference_images: The number of images that the integer reference evaluates as well.
 
     Raises:
         InvalidArgumentError: If an argument is not as described, or the file did not come from `sim`.
+        MissingPackageError: If a runtime is not installed.
 
     Example:
         >>> import tempfile
@@ -95,34 +104,39 @@ def verify_onnx(
     check_counts(threads, runs, reference_images)
     twin = copied_simulation(sim)
     check_origin(path, marks(model), fingerprint(twin))
+    chosen = chosen_runtimes(runtimes)
     specs = file_inputs(model)
     images = check_images(inputs, specs)
     turns = checked_turns(sim.model, elements, images)
     verified = VerifiedModel(twin, inputs, specs[0].shape[0])
-    test = TurnTest(Path(path), images, specs[0].shape[0], turns, transform_output, verified.output_names)
-    runtime = OnnxRuntime()
-    checks = tuple(check for count in threads for check in test.run(runtime, count))
+    names, steps = verified.output_names, output_steps(model)
+    test = TurnTest(Path(path), images, specs[0].shape[0], turns, transform_output, names, steps)
+    simulated = verified.simulated()
+    ran = [run_on(runtime, test, threads, simulated) for runtime in chosen]
+    checks = tuple(check for run in ran for check in run.checks)
     changed = any(check.changed for check in checks)
+    runtime = OnnxRuntime()
     opened = runtime.open(test.file, threads=1)
-    deployed = test.outputs(opened)
     latency, float_bytes = _latency(runtime, opened, test, verified, runs)
+    reference = _reference(model, test, reference_images)
+    of_outputs = [reason for run in ran for reason in run.unverified]
+    error = _error_in_double(sim.model, inputs, turns, transform_output) if changed else None
     return VerificationReport(
         path=str(path),
         runtime=runtime.name,
         images=len(images[0]),
         elements=checks,
-        fidelity=_fidelity(deployed, verified, _reference(model, test, reference_images)),
+        fidelity=_fidelity(test.outputs(opened), simulated, verified.unquantized(), reference),
         latency=latency,
         file_bytes=test.file.stat().st_size,
         float_bytes=float_bytes,
         operators=runtime.operators(test.file),
         is_portable=marks(model).get("portable") == "true",
         is_exact_when_precise=_is_exact_when_precise(test) if changed else None,
-        unverified=(
-            *reasons_of_inputs(specs, images, turns),
-            *reasons_of_outputs(deployed, test.probe(opened)),
-        ),
-        simulation_error=_simulation_error(sim, inputs, turns, transform_output) if changed else None,
+        unverified=tuple(dict.fromkeys([*reasons_of_inputs(specs, images, turns), *of_outputs])),
+        simulation_error=error,
+        network_error=_network_error(sim, inputs, turns, transform_output) if error else None,
+        runtimes=tuple(run.finding for run in ran),
     )
 
 
@@ -182,25 +196,19 @@ def _reference(model: onnx.ModelProto, test: TurnTest, count: int) -> Outputs:
     return dict(zip(test.outputs_of_file, outputs, strict=True))
 
 
-def _fidelity(deployed: Outputs, verified: VerifiedModel, reference: Outputs) -> Fidelity:
-    simulated, unquantized = verified.simulated(), verified.unquantized()
-    agreements = [top1_agreement(deployed[name], simulated[name]) for name in deployed]
+def _fidelity(deployed: Outputs, simulated: Outputs, unquantized: Outputs, reference: Outputs) -> Fidelity:
     differences = [
         float(np.abs(expected.astype(np.float64) - deployed[name][: len(expected)]).max(initial=0.0))
         for name, expected in reference.items()
     ]
     return Fidelity(
-        top1_agreement=min((one for one in agreements if not np.isnan(one)), default=np.nan),
-        sqnr_sim=_worst_ratio(simulated, unquantized),
-        sqnr_deployed=_worst_ratio(deployed, unquantized),
-        sqnr_to_sim=_worst_ratio(deployed, simulated),
+        top1_agreement=worst_agreement(deployed, simulated),
+        sqnr_sim=worst_ratio(simulated, unquantized),
+        sqnr_deployed=worst_ratio(deployed, unquantized),
+        sqnr_to_sim=worst_ratio(deployed, simulated),
         reference_images=max((len(output) for output in reference.values()), default=0),
         reference_difference=max(differences, default=0.0),
     )
-
-
-def _worst_ratio(outputs: Outputs, reference: Outputs) -> float:
-    return min(signal_to_noise(outputs[name], reference[name]) for name in outputs)
 
 
 def _is_exact_when_precise(test: TurnTest) -> bool | None:
@@ -210,11 +218,18 @@ def _is_exact_when_precise(test: TurnTest) -> bool | None:
         return None
 
 
-def _simulation_error(
+def _network_error(
     sim: QuantizationSimModel, inputs: Any, turns: Sequence[Element], transform_output: TransformOutput | None
+) -> float | None:
+    network = QuantizationSimModel.get_original_model(copied_simulation(sim).model).eval()
+    return _error_in_double(network, inputs, turns, transform_output)
+
+
+def _error_in_double(
+    model: torch.nn.Module, inputs: Any, turns: Sequence[Element], transform_output: TransformOutput | None
 ) -> float | None:
     some = map_tensors(lambda tensor: tensor[:_JUDGED_IMAGES].detach().clone(), inputs)
     try:
-        return float(equivariance_error(sim.model, some, elements=turns, transform_output=transform_output))
+        return float(equivariance_error(model, some, elements=turns, transform_output=transform_output))
     except EqAimetError:  # a model that can't compute in float64, for example
         return None

@@ -21,8 +21,8 @@ from eq_aimet.aimet.rounding.expected_errors import expected_errors
 from eq_aimet.aimet.rounding.measured_means import DataRuns
 from eq_aimet.aimet.rounding.tied_layers import check_still_tied
 from eq_aimet.aimet.simulation.export_readiness import check_encodings
-from eq_aimet.aimet.snapshot import Snapshot
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.snapshot import Snapshot
 
 __all__ = ["correct_bias"]
 

@@ -10,8 +10,8 @@ import torch
 from aimet_torch.quantization.base import QuantizerBase
 from aimet_torch.quantsim import QuantizationSimModel
 
-from eq_aimet.aimet.snapshot import Snapshot
 from eq_aimet.errors import InvalidArgumentError
+from eq_aimet.snapshot import Snapshot
 
 __all__ = ["copied_model", "copied_simulation", "unchanged_on_error"]
 

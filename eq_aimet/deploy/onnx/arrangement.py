@@ -195,15 +195,25 @@ def _has_square_groups(shape: tuple[int, ...], weight: np.ndarray, options: dict
 
 
 def _widened_input(graph: Graph, load: onnx.NodeProto, shape: tuple[int, ...], size: int) -> str:
-    """Return the input with the n channels of each group along the width, once for each of them."""
+    """Return the input with the n channels of each group along the width, once for each of them.
+
+    No tensor has more than four dimensions, and each step stands between quantizers of the input's encoding:
+    Qualcomm's runtime takes five dimensions at most, and moves integers only if it knows their encoding.
+    onnxruntime takes the quantizers out when it opens the file.
+    """
     batch, channels, height, width = shape
-    groups = channels // size
-    value = graph.node("Reshape", [load.input[0], _shape(graph, batch, groups, size, height, width)])
-    value = graph.node("Transpose", [value], perm=[0, 1, 3, 4, 2])  # [batch, groups, height, width, n]
-    value = graph.node("Reshape", [value, _shape(graph, batch, groups, 1, height, width, size)])
-    value = graph.node("Expand", [value, _shape(graph, batch, groups, size, height, width, size)])
-    value = graph.node("Reshape", [value, _shape(graph, batch, channels, height, width * size)])
-    return graph.node("DequantizeLinear", [value, *load.input[1:]])
+    groups, encoding = channels // size, load.input[1:]
+
+    def moved(op_type: str, value: str, *constants: str, **options: Any) -> str:
+        value = graph.node(op_type, [value, *constants], **options)
+        value = graph.node("QuantizeLinear", [value, *encoding])
+        return graph.node("DequantizeLinear", [value, *encoding])
+
+    value = moved("Reshape", load.output[0], _shape(graph, batch * groups, size, height, width))
+    value = moved("Transpose", value, perm=[0, 2, 3, 1])  # [batch · groups, height, width, n]
+    value = moved("Reshape", value, _shape(graph, batch, groups, height, width * size))
+    copies = graph.constant(np.repeat(np.arange(groups), size))
+    return moved("Gather", value, copies, axis=1)  # [batch, channels, height, width · n]
 
 
 def _laid_out(graph: Graph, load: onnx.NodeProto, weight: np.ndarray) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx.reference.op_run import OpRun
 
+from eq_aimet.deploy.onnx.max_pooling import max_pool
+
 __all__ = ["MOVING_OPERATORS", "use_own_operators"]
 
 _DOMAIN = "eq_aimet"
@@ -25,7 +27,7 @@ class _GatherElements(OpRun):  # type: ignore[misc]
 
 
 class _MaxPoolPlaces(OpRun):  # type: ignore[misc]  # onnx is untyped
-    """A maximum pooling of images that also returns the place of each maximum in the whole tensor.
+    """A maximum pooling that also returns the place of each maximum in the whole tensor.
 
     ONNX's own implementation returns wrong places for several images or channels.
     """
@@ -36,36 +38,15 @@ class _MaxPoolPlaces(OpRun):  # type: ignore[misc]  # onnx is untyped
         self, x: Any, kernel_shape: Any = None, strides: Any = None, pads: Any = None, dilations: Any = None,
         ceil_mode: Any = None,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        steps, holes = strides or [1, 1], dilations or [1, 1]
-        top, left, bottom, right = pads or [0, 0, 0, 0]
-        ends = []
-        for side, before, after, axis in ((x.shape[2], top, bottom, 0), (x.shape[3], left, right, 1)):
-            span = side + before + after - holes[axis] * (kernel_shape[axis] - 1) - 1
-            count = -(-span // steps[axis]) if ceil_mode else span // steps[axis]
-            if ceil_mode and count * steps[axis] >= side + before:
-                count -= 1  # the last window would start in the padding
-            ends.append(count + 1)
-        reach = [(end - 1) * step + 1 for end, step in zip(ends, steps, strict=True)]
-        room = [span + hole * (size - 1) for span, hole, size in zip(reach, holes, kernel_shape, strict=True)]
-        widths = ((0, 0), (0, 0), (top, max(bottom, room[0])), (left, max(right, room[1])))
-        values = np.pad(x, widths, constant_values=-np.inf)
-        places = np.pad(np.arange(x.size).reshape(x.shape), widths)
-        corners = [
-            (row * holes[0], column * holes[1])
-            for row in range(kernel_shape[0])
-            for column in range(kernel_shape[1])
-        ]
-        seen, where = (
-            np.stack(
-                [
-                    array[:, :, y : y + reach[0] : steps[0], left : left + reach[1] : steps[1]]
-                    for y, left in corners
-                ]
-            )
-            for array in (values, places)
+        ones = [1] * len(kernel_shape)
+        return max_pool(
+            x,
+            kernel_shape,
+            strides=strides or ones,
+            pads=pads or [0] * 2 * len(ones),
+            dilations=dilations or ones,
+            ceil_mode=bool(ceil_mode),
         )
-        best = seen.argmax(0)[None]  # the first of equal ones, as in the runtime
-        return np.take_along_axis(seen, best, 0)[0], np.take_along_axis(where, best, 0)[0]
 
 
 MOVING_OPERATORS = (_GatherElements, _MaxPoolPlaces)

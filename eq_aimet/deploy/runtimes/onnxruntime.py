@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from eq_aimet.deploy.runtimes.runtime import OperatorCount
+from eq_aimet.deploy.runtimes.runtime import OperatorCount, unfit_file
 from eq_aimet.errors import InvalidArgumentError
 
 __all__ = ["PRECISE_OPTION", "OnnxRuntime", "OnnxRuntimeFile", "open_session", "operators_run"]
@@ -49,6 +49,8 @@ class OnnxRuntime:
         is_precise: Whether to set `session.x64quantprecision`, which avoids the kernels that saturate.
     """
 
+    has_threads = True
+
     def __init__(self, *, is_precise: bool = False) -> None:
         self._is_precise = is_precise
 
@@ -76,7 +78,12 @@ class OnnxRuntimeFile:
 
     Args:
         session: The session with the file.
+
+    Attributes:
+        fell_back: Always empty: the processor is the device.
     """
+
+    fell_back: tuple[str, ...] = ()
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
@@ -92,7 +99,7 @@ class OnnxRuntimeFile:
         try:
             return cast("list[np.ndarray]", self._session.run(None, feeds))
         except Exception as error:
-            raise _unfit_file(f"a file that {_name()} can't run ({error})") from error
+            raise unfit_file(_name(), "run", error) from error
 
 
 def open_session(
@@ -124,7 +131,7 @@ def open_session(
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise _unfit_file(f"a model that {_name()} can't open ({error})") from error
+        raise unfit_file(_name(), "open", error) from error
 
 
 def operators_run(path: str | os.PathLike[str]) -> tuple[OperatorCount, ...]:
@@ -138,7 +145,8 @@ def operators_run(path: str | os.PathLike[str]) -> tuple[OperatorCount, ...]:
     counts: Counter[tuple[str, str, bool]] = Counter()
     for node in graph.node:
         arithmetic = _arithmetic(node, integers)
-        if arithmetic == "integer" or node.op_type in _TO_INTEGER or node.op_type.startswith("QLinear"):
+        is_integer = arithmetic == "integer" and not _dequantizes(node)
+        if is_integer or node.op_type in _TO_INTEGER or node.op_type.startswith("QLinear"):
             integers.update(node.output)
         counts[node.op_type, arithmetic, arithmetic == "float" and _adds_up(node)] += 1
     ranked = sorted(counts.items(), key=lambda item: (_RANK[item[0][1]], -item[1], item[0]))
@@ -170,6 +178,11 @@ def _arithmetic(node: onnx.NodeProto, integers: set[str]) -> str:
     return "integer" if is_integer else "float"
 
 
+def _dequantizes(node: onnx.NodeProto) -> bool:
+    """Return whether an integer operator returns floats: a QGemm does without a scale of its output."""
+    return node.op_type == "QGemm" and not (len(node.input) > 7 and node.input[7])
+
+
 def _adds_up(node: onnx.NodeProto) -> bool:
     if node.op_type in ("Resize", "Upsample"):  # the nearest neighbour is a copy
         modes = [entry.s for entry in node.attribute if entry.name == "mode"]
@@ -179,12 +192,3 @@ def _adds_up(node: onnx.NodeProto) -> bool:
 
 def _name() -> str:
     return f"onnxruntime {onnxruntime.__version__}"
-
-
-def _unfit_file(received: str) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        "path",
-        received=received,
-        expected="a file whose operators and types onnxruntime knows",
-        remedy="Upgrade onnxruntime, or export the simulation again with the version that is installed.",
-    )

@@ -1,15 +1,17 @@
-"""The interface of a runtime: it opens a file, runs batches, and names the operators that it runs."""
+"""The interface of a runtime: it opens a file, runs batches, and names the operators that fell back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["OpenedFile", "OperatorCount", "Runtime"]
+from eq_aimet.errors import InvalidArgumentError
+
+__all__ = ["OpenedFile", "OperatorCount", "Runtime", "unfit_file"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,13 @@ class OperatorCount:
 class OpenedFile(Protocol):
     """A file that a runtime has opened."""
 
+    @property
+    def fell_back(self) -> tuple[str, ...]:
+        """The types of the operators that run on the host's processor and not on the runtime's device."""
+        ...
+
     def run(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return all outputs for one batch.
+        """Return all outputs for one batch, in the file's order.
 
         Args:
             batch: One array per input of the file, of the batch size that the file was exported for.
@@ -42,6 +49,7 @@ class OpenedFile(Protocol):
         ...
 
 
+@runtime_checkable
 class Runtime(Protocol):
     """A runtime on this machine."""
 
@@ -50,10 +58,31 @@ class Runtime(Protocol):
         """The name and version, e.g. `onnxruntime 1.32.0`."""
         ...
 
-    def open(self, path: Path, *, threads: int) -> OpenedFile:
-        """Open a file with the runtime's default options but for the number of threads."""
+    @property
+    def has_threads(self) -> bool:
+        """Whether the number of threads changes how the runtime computes."""
         ...
 
-    def operators(self, path: Path) -> tuple[OperatorCount, ...]:
-        """Return the operators that the runtime makes of a file, integer operators first."""
+    def open(self, path: Path, *, threads: int) -> OpenedFile:
+        """Open a file with the runtime's default options but for the number of threads.
+
+        Raises:
+            InvalidArgumentError: If the runtime can't open the file; the error quotes the runtime.
+        """
         ...
+
+
+def unfit_file(runtime: str, verb: str, error: Exception) -> InvalidArgumentError:
+    """Return the error that says that a runtime can't open or run a file, with the runtime's own words.
+
+    Args:
+        runtime: The name of the runtime.
+        verb: "open" or "run".
+        error: The error that the runtime raised.
+    """
+    return InvalidArgumentError(
+        "path",
+        received=f"a file that {runtime} can't {verb} ({' '.join(str(error).split())})",
+        expected=f"a file whose operators and types {runtime} knows",
+        remedy="Upgrade the runtime, or export the simulation again with the versions that are installed.",
+    )

@@ -1,4 +1,7 @@
-"""PatchCamelyon's HDF5 layout, and a synthetic data set in it."""
+"""The data sets of the experiments: PatchCamelyon, synthetic tissue in its layout, and rotated MNIST.
+
+A new data set goes into a module of its own here. `eq_aimet.experiments.datasets` chooses it by name.
+"""
 
 from eq_aimet.experiments.data.augmentation import rotate, rotate_and_flip, turn, turn_and_flip
 from eq_aimet.experiments.data.download import download_pcam

@@ -1,4 +1,4 @@
-"""Random turns and reflections: the exact symmetries of a square patch, and rotations by any angle."""
+"""Random turns and reflections of a square image: exact ones, and rotations by any angle."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ def turn_and_flip(image: torch.Tensor, generator: torch.Generator | None = None)
 
 
 def turn(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Return the image turned by a random multiple of 90°, for images that a mirror makes something else.
+    """Return the image turned by a random multiple of 90°, without a reflection.
 
-    Arguments and errors are those of `turn_and_flip`.
+    It suits images whose reflection has another meaning, such as digits. It takes the arguments of
+    `turn_and_flip` and raises the same errors.
 
     Example:
         >>> turned = turn(torch.arange(4.0).reshape(1, 2, 2), torch.Generator().manual_seed(0))
@@ -54,10 +55,10 @@ def turn(image: torch.Tensor, generator: torch.Generator | None = None) -> torch
 def rotate_and_flip(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """Return the image rotated by a random angle, 0° to 360°, and, every other time, reflected.
 
-    Pixels are interpolated bilinearly, and corners that come from outside of the image are 0. The networks of
-    `eq_aimet.models` look at the inscribed circle alone, which no rotation leaves.
+    The rotation interpolates bilinearly. It fills the corners with 0 where the rotated image has no pixels.
+    The networks of `eq_aimet.models` see only the inscribed circle, which the rotation fills completely.
 
-    Arguments and errors are those of `turn_and_flip`.
+    The function takes the arguments of `turn_and_flip` and raises the same errors.
 
     Example:
         >>> rotated = rotate_and_flip(torch.ones(3, 9, 9), torch.Generator().manual_seed(0))
@@ -68,16 +69,17 @@ def rotate_and_flip(image: torch.Tensor, generator: torch.Generator | None = Non
 
 
 def rotate(image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Return the image rotated by a random angle, for images that a mirror makes something else.
+    """Return the image rotated by a random angle, 0° to 360°, without a reflection.
 
-    Arguments and errors are those of `turn_and_flip`, the rest is as in `rotate_and_flip`.
+    It interpolates as `rotate_and_flip` does. It suits images whose reflection has another meaning, such as
+    digits. It takes the arguments of `turn_and_flip` and raises the same errors.
 
     Example:
         >>> rotated = rotate(torch.ones(1, 9, 9), torch.Generator().manual_seed(0))
         >>> rotated.shape
         torch.Size([1, 9, 9])
     """
-    from torchvision.transforms.v2 import InterpolationMode, functional  # a second, which only this needs
+    from torchvision.transforms.v2 import InterpolationMode, functional  # takes a second to import
 
     _check_square(image)
     angle = 360 * float(torch.rand((), generator=generator))
@@ -91,5 +93,5 @@ def _check_square(image: torch.Tensor) -> None:
             "image",
             received=f"shape {tuple(image.shape)}",
             expected="shape (channels, n, n)",
-            remedy="Give one square image at a time: a turned oblong one has another shape.",
+            remedy="Give one square image at a time: a turn would change the shape of an oblong image.",
         )

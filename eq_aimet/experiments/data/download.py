@@ -49,21 +49,21 @@ def download_pcam(
 
     Existing files are checked, and correct ones are not fetched again. An interrupted download resumes where
     it stopped. Damaged files are named and fetched again. A file is called `<name>.partial` until it is
-    complete and its checksum is right. An unpacked file, without `.gz`, is kept as it is.
+    complete and its checksum is right. An unpacked file, without `.gz`, stays as it is.
 
-    `PCamDataset` unpacks the files at first use, another 9 GB in the cache folder.
+    `PCamDataset` unpacks the files into the cache folder at first use, which takes another 9 GB.
 
     Args:
-        folder: Where to, made where missing.
-        progress: Whether to show progress bars, which `tqdm` must be installed for.
-        base_url: The address of a mirror; what comes before `/<file name>`.
-        on_notice: Called with a line about each file that is damaged or can't be checked; by default these
-            are logged as warnings.
+        folder: The folder for the files; it is made if it is missing.
+        progress: Whether to show the progress.
+        base_url: The address of a mirror, without the file names.
+        on_notice: Called with a line about each file that is damaged or can't be checked; by default the line
+            is logged as a warning.
 
     Raises:
-        DataError: There is no network, no such file or not enough space, the server's file is another one, or
+        DataError: The network or the disk fails, the server has no such file or another file of this name, or
             `requests` is not installed.
-        InvalidArgumentError: `folder` is no path, or `base_url` no address.
+        InvalidArgumentError: `folder` is not a path, or `base_url` is not an address.
 
     Example:
         >>> download_pcam("pcam")  # doctest: +SKIP

@@ -1,8 +1,8 @@
-"""HDF5 files of other people, read without leaving the file and without more memory than the data need.
+"""HDF5 files of other people: reading never opens another file, and needs no more memory than the data.
 
 An HDF5 file can make its reader open other files: by external and soft links, by external raw storage and by
-virtual data sets. It can also claim any size, and hide any number of bytes in a compressed chunk. All of this
-is refused before a value is read.
+virtual data sets. It can also claim any size, and hide any number of bytes in a compressed chunk. This module
+refuses each of these files before it reads a value.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["DOWNLOAD", "MOST_SAMPLES", "open_hdf5", "read_attribute", "read_samp
 
 DOWNLOAD = "Download it again from https://github.com/basveeling/pcam."
 
-MOST_SAMPLES = 100_000_000  # whose labels take 100 MB
-_LARGEST_CHUNK = 256 << 20  # bytes; HDF5 holds a chunk as a whole
-_MOST_EXPANSION = 1032  # what deflate can make of a byte
-_SMALL = 1 << 20  # bytes that any file may claim
-_UNSUSPICIOUS = 64 << 20  # bytes that a chunk may expand to without a look into it
-# HDF5's own filters that it computes without a library from elsewhere, and h5py's.
+MOST_SAMPLES = 100_000_000  # the labels of so many samples take 100 MB
+_LARGEST_CHUNK = 256 << 20  # bytes; HDF5 loads a whole chunk
+_MOST_EXPANSION = 1032  # deflate makes at most so many bytes of one byte
+_SMALL = 1 << 20  # bytes; each file may claim so many
+_UNSUSPICIOUS = 64 << 20  # bytes; a chunk that can't expand further is not examined
+# The filters that come with HDF5 and h5py; any other filter would load a library.
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE: "deflate",
     h5py.h5z.FILTER_SHUFFLE: "shuffle",
@@ -42,7 +42,7 @@ _STORAGE_REMEDY = "Copy it by `h5py.File(new, 'w')['x'] = values`, with the valu
 
 @contextmanager
 def reading(path: Path, received: str = "a truncated or damaged HDF5 file") -> Iterator[None]:
-    """Turn whatever h5py raises while the block reads into one `DataError`."""
+    """Turn each error that h5py raises in the block into one `DataError`."""
     try:
         yield
     except DataError:
@@ -54,18 +54,18 @@ def reading(path: Path, received: str = "a truncated or damaged HDF5 file") -> I
 
 
 def open_hdf5(path: Path, **options: Any) -> h5py.File:
-    """Return the file opened for reading, for the caller to close.
+    """Return the file, open for reading; the caller closes it.
 
     Args:
         path: The file.
         **options: Options of `h5py.File`.
 
     Raises:
-        DataError: The file can't be read, is truncated, or is no HDF5 file.
+        DataError: The file can't be read, it is truncated, or it is not an HDF5 file.
     """
     try:
         if path.exists() and not path.is_file():
-            raise OSError(0, "it is no regular file")
+            raise OSError(0, "it is not a regular file")
         with open(path, "rb") as file:
             start = file.read(8)
     except OSError as error:
@@ -86,7 +86,7 @@ def open_hdf5(path: Path, **options: Any) -> h5py.File:
 
 
 def samples_of(file: h5py.File, path: Path, key: str, sample_shape: tuple[int, ...]) -> h5py.Dataset | None:
-    """Return the data set of uint8 samples under a key of the file's top level, or None if there is none.
+    """Return the data set of uint8 samples of that key at the file's top level, or None if it is missing.
 
     Args:
         file: The open file.
@@ -95,7 +95,8 @@ def samples_of(file: h5py.File, path: Path, key: str, sample_shape: tuple[int, .
         sample_shape: The shape of a sample.
 
     Raises:
-        DataError: The data set has another shape or type, is stored outside of the file, or is too large.
+        DataError: The data set has another shape or type, it is too large, or its values lie outside of the
+            file.
     """
     with reading(path):
         if not file.id.links.exists(key.encode()):
@@ -122,11 +123,11 @@ def read_samples(dataset: h5py.Dataset, path: Path, start: int, stop: int) -> np
     Args:
         dataset: A data set that `samples_of` returned.
         path: The path of its file, for error messages.
-        start: The first sample.
-        stop: The end, not included.
+        start: The index of the first sample.
+        stop: The index after the last sample.
 
     Raises:
-        DataError: The samples are damaged, or a compressed chunk expands to more bytes than it stands for.
+        DataError: The samples are damaged, or a compressed chunk expands beyond its declared size.
     """
     with reading(path, f"damaged data in `{dataset.name}` from index {start} on"):
         _check_length(dataset, path, stop - start)
@@ -136,7 +137,7 @@ def read_samples(dataset: h5py.Dataset, path: Path, start: int, stop: int) -> np
 
 
 def read_attribute(file: h5py.File, path: Path, name: str) -> object:
-    """Return an attribute of the file that is a single integer or a single text, or None."""
+    """Return an attribute of the file if it is one integer or one text, else None."""
     with reading(path):
         if name not in file.attrs:
             return None
@@ -159,8 +160,8 @@ def _check_storage(dataset: h5py.Dataset, path: Path, key: str) -> None:
     elif len(set(filters)) < len(filters) or not set(filters) <= _FILTERS.keys():
         names = ", ".join(_FILTERS.get(number, f"number {number}") for number in filters)
         received = f"{key!r} with the filters {names}"
-        expected = f"no other filter than {', '.join(_FILTERS.values())}, and no filter twice"
-        remedy = 'Write it anew with `compression="gzip"`.'
+        expected = f"only the filters {', '.join(_FILTERS.values())}, each at most once"
+        remedy = 'Write the data set again with `compression="gzip"`.'
     else:
         return
     raise data_error(path, received=received, expected=expected, remedy=remedy)
@@ -195,7 +196,7 @@ def _check_size(dataset: h5py.Dataset, path: Path, key: str) -> None:
 
 
 def _check_length(dataset: h5py.Dataset, path: Path, count: int) -> None:
-    """Raise if so many samples take more memory than the file's bytes can stand for."""
+    """Raise if the samples need more memory than the file's bytes can expand to."""
     wanted, stored = count * int(np.prod(dataset.shape[1:])), path.stat().st_size
     if wanted > max(_MOST_EXPANSION * stored, _SMALL):
         raise data_error(
@@ -207,11 +208,11 @@ def _check_length(dataset: h5py.Dataset, path: Path, count: int) -> None:
 
 
 def _check_chunks(dataset: h5py.Dataset, path: Path, start: int, stop: int) -> None:
-    """Raise if a compressed chunk of these samples holds more bytes than the chunk stands for."""
+    """Raise if a compressed chunk of these samples expands beyond the declared size of a chunk."""
     if dataset.chunks is None or dataset.compression is None:
         return
     size = int(np.prod(dataset.chunks))
-    most = size + size // 8 + 1024  # what a chunk that can't be compressed takes
+    most = size + size // 8 + 1024  # deflate makes random bytes a little larger
     first = start - start % dataset.chunks[0]
     starts = [range(first, stop, dataset.chunks[0])]
     starts += [

@@ -1,4 +1,4 @@
-"""New HDF5 files whose failing writes end in an ordinary error."""
+"""New HDF5 files; a failed write raises an ordinary error instead of ending the process."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["new_hdf5"]
 def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
     """Yield a new HDF5 file open for writing, and a function that raises if a write has failed so far.
 
-    HDF5 can't close a file whose last blocks it could not write, on a full disk for instance, and then
-    crashes the process. So it writes through Python here, and never hears of a failure. The caller asks for
-    failures from time to time; at the end of the block they are asked for once more.
+    On a full disk HDF5 can't close a file, and crashes the process. So HDF5 writes here through a Python
+    object that hides failures from it and keeps the first one. The caller calls the function from time to
+    time; it is called once more at the end of the block.
 
     Args:
-        path: Where to write; there is no file yet.
+        path: The path of the new file.
 
     Yields:
-        The file, and the function that raises the `OSError` of the first failed write, if there was one.
+        The file, and a function that raises the `OSError` of the first failed write, if a write has failed.
     """
     with open(path, "x+b", buffering=0) as raw:
         sink = _Sink(raw)
@@ -34,14 +34,14 @@ def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
 
 
 class _Sink:
-    """A file for h5py's `fileobj` driver that keeps the first failure and drops all writing after it."""
+    """A file for h5py's `fileobj` driver; after the first failure it keeps the error and writes nothing."""
 
     def __init__(self, raw: io.FileIO) -> None:
         self._raw = raw
         self._failure: OSError | None = None
 
     def check(self) -> None:
-        """Raise the first failure, if there was one."""
+        """Raise the error of the first failed write, if a write has failed."""
         if self._failure is not None:
             raise self._failure
 

@@ -1,4 +1,4 @@
-"""PatchCamelyon's files: their names, keys and shapes, and the checks that files follow them.
+"""The layout of PatchCamelyon's files: names, keys and shapes, and the check of a file against them.
 
 Veeling et al., "Rotation Equivariant CNNs for Digital Pathology", 2018; https://github.com/basveeling/pcam.
 """
@@ -44,7 +44,7 @@ class SplitFiles:
         split: "train", "valid" or "test".
         images: The HDF5 file with the images under `x`, uint8, shape (count, 96, 96, 3).
         labels: The HDF5 file with the labels under `y`, uint8, shape (count, 1, 1, 1), each 0 or 1.
-        count: How many samples the split has.
+        count: The number of samples in the split.
     """
 
     split: str
@@ -68,13 +68,12 @@ def check_split(
 ) -> SplitFiles:
     """Return a split's files after checking that they follow PCam's layout.
 
-    The labels are read as a whole, the images not at all. Files that are still gzipped are unpacked first,
-    into the cache folder.
+    The function reads all labels and no image. It first unpacks gzipped files into the cache folder.
 
     Args:
-        folder: Where the split's files lie, as `.h5` or as `.h5.gz`.
+        folder: The folder of the split's files, `.h5` or `.h5.gz`.
         split: "train", "valid" or "test".
-        cache_dir: Where gzipped files are unpacked to; by default the user's cache folder.
+        cache_dir: The folder for unpacked copies of gzipped files; by default the user's cache folder.
         progress: Whether unpacking shows a progress bar.
 
     Returns:
@@ -100,9 +99,9 @@ def check_split(
             expected="the folder of PCam's files",
             remedy="Check the path, or write a synthetic set there with `write_synthetic_pcam`.",
         )
-    # Both are looked up before either is unpacked, which takes minutes.
+    # Both files are looked up first, since unpacking one of them takes minutes.
     found = {key: _find(folder, split, key) for key in _KEYS}
-    # An unpacked copy that a check refuses is not kept.
+    # `unpack` removes a copy that the check refuses.
     checks = {"x": check_images, "y": check_labels}
     paths = {
         key: unpack(path, cache, check=checks[key], progress=progress) if path.suffix == ".gz" else path
@@ -114,7 +113,7 @@ def check_split(
             found["y"],
             received=f"{label_count} labels",
             expected=f"{image_count} labels, one for each image of `{found['x'].name}`",
-            remedy="The two files belong to different sets; take both from the same one.",
+            remedy="The two files belong to different data sets: take both from the same data set.",
         )
     return SplitFiles(split, paths["x"], paths["y"], image_count)
 
@@ -132,8 +131,8 @@ def _find(folder: Path, split: str, key: str) -> Path:
     archive = folder / f"{split}.npz"
     if archive.is_file():
         remedy = (
-            f"`{archive.name}` is a packed archive, which is not read: unpack it to HDF5 files first, by the "
-            f"`unpack.py` that came with it if there is one (`python {folder / 'unpack.py'} OUT`)."
+            f"`{archive.name}` is a packed archive, which eq_aimet does not read. Unpack it to HDF5 files "
+            f"first; if an `unpack.py` came with it, by `python {folder / 'unpack.py'} OUT`."
         )
     raise data_error(
         folder,
@@ -144,7 +143,7 @@ def _find(folder: Path, split: str, key: str) -> Path:
 
 
 def check_images(path: Path) -> int:
-    """Return the number of images of a file; no image is read.
+    """Return the number of images of a file, without reading an image.
 
     Raises:
         DataError: The file is damaged or not in PCam's layout.
@@ -177,7 +176,7 @@ def split_samples(file: h5py.File, path: Path, key: str) -> h5py.Dataset:
     """Return the images (`x`) or the labels (`y`) of an open file.
 
     Raises:
-        DataError: The file holds no such samples, or holds them in a way that `samples_of` refuses.
+        DataError: The file has no data set of that key, or `samples_of` refuses the data set.
     """
     samples = samples_of(file, path, key, {"x": IMAGE_SHAPE, "y": LABEL_SHAPE}[key])
     if samples is not None:

@@ -1,8 +1,8 @@
-"""Which nuclei a synthetic patch has: their kinds, places and shapes.
+"""The nuclei of a synthetic patch: their kinds, places and shapes.
 
-Every distribution here is invariant under turns by 90° and reflections of the patch: places are uniform
-on squares about its middle or normal, and angles are uniform on the circle. The nuclei outside the
-central square are drawn independently of the label.
+Turns by 90° and reflections of the patch change no distribution here: a place is uniform on a square about
+the middle, or normal about a uniform point; an angle is uniform on the circle. The nuclei outside the central
+square do not depend on the label.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CENTRE_HALF_WIDTH = 16.0
 """Half the side of the central square, which alone decides the label."""
 
 LARGEST_REACH = 18
-"""A nucleus changes no pixel further than this from the pixel of its centre, in rows or in columns."""
+"""The largest distance, in rows or in columns, from a nucleus' centre to a pixel that the nucleus changes."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -53,10 +53,10 @@ NUCLEUS = np.dtype(
     ]
 )
 
-_FIELD_HALF_WIDTH = 57.0  # nuclei that lie outside the patch still reach into it
+_FIELD_HALF_WIDTH = 57.0  # a nucleus outside the patch may reach into the patch
 _LYMPHOCYTE, _SPINDLE, _EPITHELIAL, _TUMOUR = range(4)
 
-# Per kind, the ends of a uniform distribution.
+# For each kind of nucleus, the two ends of a uniform distribution.
 _RADIUS = np.array([[3.0, 4.3], [3.0, 4.2], [4.3, 6.3], [6.6, 9.4]])
 _ELONGATION = np.array([[1.0, 1.25], [2.2, 3.6], [1.05, 1.6], [1.05, 1.7]])
 _LOBE = np.array([0.02, 0.03, 0.025, 0.085])
@@ -67,10 +67,10 @@ _NUCLEOLUS = np.array([[0.0, 0.0], [0.0, 0.0], [0.0, 0.4], [0.6, 1.3]])
 
 
 def draw_surround(random: np.random.Generator) -> Nuclei:
-    """Return the nuclei whose centres lie outside the central square, tumour and ordinary ones.
+    """Return the nuclei whose centres lie outside the central square: tumour nuclei and ordinary nuclei.
 
     Args:
-        random: The source of randomness; the label has no part in it.
+        random: The source of randomness. It must not depend on the label.
 
     Returns:
         An array of dtype `NUCLEUS`, shape (nuclei,).
@@ -78,7 +78,7 @@ def draw_surround(random: np.random.Generator) -> Nuclei:
     tumour_count = 0 if random.random() < 0.25 else 1 + int(random.poisson(3.0))
     tumours = _draw_kinds(random, np.full(3 * tumour_count, _TUMOUR))
     _place(random, tumours, _FIELD_HALF_WIDTH)
-    # A margin keeps a tumour nucleus beyond the edge from being mistaken for one within it.
+    # The margin of 4 pixels keeps tumour nuclei clear of the edge that decides the label.
     tumours = tumours[_distance_from_middle(tumours) > CENTRE_HALF_WIDTH + 4.0]
     tumours = _without_overlaps(tumours, np.empty(0, NUCLEUS), 1.0)[:tumour_count]
 
@@ -99,7 +99,8 @@ def draw_centre(random: np.random.Generator, label: int, surround: Nuclei) -> Nu
     Args:
         random: The source of randomness.
         label: 0 or 1.
-        surround: The nuclei around, of dtype `NUCLEUS`; the new ones keep clear of them where they can.
+        surround: The nuclei outside the central square, of dtype `NUCLEUS`. The new nuclei keep
+            clear of them, unless there is no free place for a tumour nucleus.
 
     Returns:
         An array of dtype `NUCLEUS`, shape (nuclei,).
@@ -110,7 +111,7 @@ def draw_centre(random: np.random.Generator, label: int, surround: Nuclei) -> Nu
         _place(random, candidates, CENTRE_HALF_WIDTH - 3.0)
         free = _without_overlaps(candidates, surround, 0.9)[len(surround) :]
         wanted = 1 if random.random() < 0.75 else 2
-        # Where the surroundings leave no room the first candidate overlaps them, as crowded nuclei do.
+        # If no candidate is free, the first one overlaps the surroundings, as crowded nuclei do.
         chosen = free[:wanted] if len(free) else candidates[:1]
         placed = np.concatenate([surround, chosen])
         expected = random.uniform(0.0, 5.0)
@@ -128,7 +129,7 @@ def _draw_ordinary(random: np.random.Generator, expected: float) -> Nuclei:
 
 
 def _draw_kinds(random: np.random.Generator, kinds: Array) -> Nuclei:
-    """Return nuclei of the given kinds, not yet placed."""
+    """Return nuclei of the given kinds, all at row 0 and column 0."""
     count = len(kinds)
     nuclei = np.zeros(count, NUCLEUS)
     uniform = random.random((count, 14), dtype=np.float32)
@@ -159,7 +160,7 @@ def _place(random: np.random.Generator, nuclei: Nuclei, half_width: float) -> No
 
 
 def _place_cluster(random: np.random.Generator, nuclei: Nuclei) -> None:
-    """Put the nuclei, in place, about a point that is uniform on the patch."""
+    """Put the nuclei, in place, about one point that is uniform on the patch."""
     point = random.uniform(-48.0, 48.0, size=(2, 1))
     nuclei["row"], nuclei["column"] = MIDDLE + point + random.normal(0.0, 13.0, size=(2, len(nuclei)))
 
@@ -173,7 +174,10 @@ def _without_overlaps(
     fixed: Nuclei,
     clearance: float,
 ) -> Nuclei:
-    """Return the fixed nuclei and each candidate no nearer than `clearance` radii to one kept before it."""
+    """Return the fixed nuclei, and each candidate that keeps its distance from all nuclei kept before it.
+
+    The least distance of two nuclei is `clearance` times the sum of their radii.
+    """
     nuclei = np.concatenate([fixed, candidates])
     place = nuclei["row"] + 1j * nuclei["column"]
     radius = nuclei["radius"]

@@ -1,4 +1,4 @@
-"""PatchCamelyon, or any set in its layout, as a torch data set that reads its file sample by sample."""
+"""PatchCamelyon, or any data set in its layout, as a torch data set that reads one sample at a time."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from eq_aimet.experiments.data.layout import IMAGE_SHAPE, check_split, split_sam
 
 __all__ = ["PCamDataset"]
 
-_SMALLEST_CROP = 33  # the central square, which decides the label, with its odd middle
+_SMALLEST_CROP = 33  # the central 32x32 square decides the label; 33 is the next odd number
 _CHUNK_CACHE_BYTES = 8 << 20
 
 
 class PCamDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """The samples of one split: an image, float32, shape (3, crop, crop), and its label, int64, 0 or 1.
 
-    The constructor checks the files and reads the labels. Each image is read when asked for, through a file
-    handle that each process opens for itself at its first image, so that memory stays the same whatever the
-    split's size and `DataLoader` workers can share the data set.
+    The constructor checks the files and reads the labels. It reads no image: `dataset[index]` reads one image
+    from the file. So the memory does not grow with the number of images. Each process opens the file by
+    itself at its first image, so `DataLoader` workers can share the data set.
 
-    The images' values lie in [0, 1]: the file's divided by 255, without any further normalization.
+    The images' values lie in [0, 1]: the values of the file divided by 255, without another normalization.
 
     Args:
-        folder: Where the split's files lie, as `.h5` or as `.h5.gz`.
+        folder: The folder of the split's files, `.h5` or `.h5.gz`.
         split: "train", "valid" or "test".
         crop: The side of the crop, odd and within 33..95. It starts at row and column (96 - crop) // 2, so 95
             leaves out the last row and the last column.
-        transform: Applied to each image, `turn_and_flip` for instance.
+        transform: A function that changes each image, for example `turn_and_flip`.
         limit: The largest number of samples to keep, from the first one on; by default all.
-        cache_dir: Where gzipped files are unpacked to; by default the user's cache folder.
+        cache_dir: The folder for unpacked copies of gzipped files; by default the user's cache folder.
         progress: Whether unpacking shows a progress bar.
 
     Raises:

@@ -17,22 +17,22 @@ _LINES = 10
 def progress_bar(
     *, total: int, title: str, shown: bool, unit: str, pause: float = _PAUSE_SECONDS
 ) -> AbstractContextManager[Any]:
-    """Return a context manager that shows on stderr how much of a work is done.
+    """Return a context manager that shows on stderr how much of the work is done.
 
-    On a terminal it is a bar of tqdm's, if tqdm is installed. Elsewhere, in a log file for example, each
-    tenth of the work gives a line, though never two lines within a pause; the end of the work always gives
-    one.
+    On a terminal it shows a progress bar, if tqdm is installed. In a log file it writes a line after each
+    tenth of the work, but it waits for `pause` seconds between two lines. It always writes a line at the end
+    of the work.
 
     Args:
         total: The amount of work.
-        title: What is done.
-        shown: Whether to show anything.
-        unit: What is counted, "patch" or "B" for bytes.
-        pause: The seconds that lie at least between two lines.
+        title: The name of the work.
+        shown: Whether to show the progress.
+        unit: The unit of the amounts, for example "patch", or "B" for bytes.
+        pause: The least number of seconds between two lines.
 
     Returns:
-        A context manager. It gives None if nothing is shown, and otherwise an object whose `update(count)`
-        says that so much more is done, and whose `n` is how much is done.
+        A context manager. If `shown` is false, it gives None. Otherwise it gives an object: call its
+        `update(count)` after each further `count` units of work; its `n` is the amount of finished work.
 
     Example:
         >>> with progress_bar(total=3, title="counting", shown=False, unit="number") as bar:
@@ -52,7 +52,7 @@ def progress_bar(
 
 
 class _Lines:
-    """Writes a line of its own for each tenth of a work."""
+    """Writes a line for each tenth of the work."""
 
     def __init__(self, total: int, title: str, unit: str, pause: float) -> None:
         self.n = 0

@@ -1,4 +1,4 @@
-"""Files from the web: complete, checked, and resumed at the byte where a download stopped."""
+"""Downloads that are complete and checked, and that resume at the byte where they stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["RemoteFile", "fetch_files"]
 
 _BLOCK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = (10, 60)  # to connect, and between two blocks
-_PAUSES_SECONDS = (0.5, 2.0, 8.0)  # before each further attempt that brought nothing
+_PAUSES_SECONDS = (0.5, 2.0, 8.0)  # between attempts that brought no byte
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class RemoteFile:
     """A published file.
 
     Attributes:
-        name: Its name, on the server and on the disk.
-        size: Its length in bytes.
-        sha256: Its checksum, hexadecimal.
+        name: The file's name, on the server and on the disk.
+        size: The file's length in bytes.
+        sha256: The file's SHA-256, hexadecimal.
     """
 
     name: str
@@ -52,23 +52,23 @@ def fetch_files(
     notify: Callable[[str], None],
     pauses: Sequence[float] = _PAUSES_SECONDS,
 ) -> None:
-    """Make the folder hold all files, each whole and with the right checksum.
+    """Download the files that the folder lacks; afterwards each file is complete and has its checksum.
 
     A complete and correct file is not fetched again; a damaged file is named and fetched again. A file is
     called `<name>.partial` until it is complete and checked. An interrupted download resumes where it
     stopped, if the server can send a part of a file.
 
     Args:
-        files: What to fetch.
-        folder: Where to, made where missing.
-        base_url: What comes before `/<name>`.
-        by_hand: The page to download from by hand, for error messages.
-        progress: Whether to show progress bars.
+        files: The files to fetch.
+        folder: The folder for the files; it is made if it is missing.
+        base_url: The address of the files, without `/<name>`.
+        by_hand: The page from which a person can download the files, for error messages.
+        progress: Whether to show the progress.
         notify: Called with a line about each damaged file.
-        pauses: The seconds before each attempt after a first one that brought nothing.
+        pauses: The seconds to wait between attempts that brought no byte; afterwards the download fails.
 
     Raises:
-        DataError: There is no network, no such file or not enough space, the server's file is another one, or
+        DataError: The network or the disk fails, the server has no such file or another file of this name, or
             `requests` is not installed.
     """
     make_folder(folder, purpose="a folder for the downloaded files")
@@ -90,7 +90,7 @@ def fetch_files(
 
 
 class _Download:
-    """One file on its way."""
+    """The download of one file."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class _Download:
         self._advice = f"or download `{file.name}` from {by_hand} into `{folder}` by hand"
 
     def complete(self, pauses: Sequence[float]) -> None:
-        """Fetch what is missing, with as many attempts as bring something and a few that do not."""
+        """Fetch the rest of the file; give up after a few attempts in turn that bring no byte."""
         failures = 0
         with progress_bar(total=self.file.size, title=self.file.name, shown=self.progress, unit="B") as bar:
             while (before := self._length()) < self.file.size:
@@ -131,18 +131,18 @@ class _Download:
         return self._length() == self.file.size and _sha256(self.partial, self.progress) == self.file.sha256
 
     def finish(self) -> None:
-        """Give the file its name; raises `DataError`, without the file, if it is not the right one."""
+        """Give the file its name; if its checksum is wrong, remove the file and raise `DataError`."""
         if not self.is_right():
             self.partial.unlink()
             raise self._error(
                 received="a file with another checksum than the published one",
-                remedy=f"It was removed. Try again later, {self._advice}.",
+                remedy=f"The download was removed. Try again later, {self._advice}.",
             )
         os.replace(self.partial, self.target)
 
     def _fetch_rest(self, bar: Any) -> None:
         start = self._length()
-        # Compressed files are fetched as they are, not unpacked on the way.
+        # The server must not compress the file on the way: its length and checksum are those of the file.
         headers = {"Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
@@ -159,12 +159,12 @@ class _Download:
                 os.fsync(file.fileno())
 
     def _check(self, response: requests.Response, start: int) -> int:
-        """Return the byte at which the response starts; raises if it is not a part of the file."""
+        """Return the byte at which the response starts; raise if the response is not a part of the file."""
         status, length = response.status_code, response.headers.get("Content-Length")
         if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR or status == http.HTTPStatus.TOO_MANY_REQUESTS:
-            response.raise_for_status()  # it may pass
+            response.raise_for_status()  # a new attempt may succeed
         if status == http.HTTPStatus.OK:
-            start = 0  # whatever was asked for
+            start = 0  # the server sends the whole file
         elif status != http.HTTPStatus.PARTIAL_CONTENT:
             raise self._error(
                 received=f"the server's answer {status} {response.reason}",
@@ -172,8 +172,8 @@ class _Download:
             )
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise self._error(
-                received=f"the part {response.headers.get('Content-Range')!r}, where that from byte {start} "
-                "was asked for",
+                received=f"the part {response.headers.get('Content-Range')!r} after a request for the part "
+                f"from byte {start} on",
                 remedy=f"Remove `{self.partial}` and run it again, {self._advice}.",
             )
         if length is not None and int(length) != self.file.size - start:
@@ -201,7 +201,7 @@ def _is_there(file: RemoteFile, folder: Path, progress: bool, notify: Callable[[
         fault = f"{size:,} bytes" if size != file.size else "another checksum"
         notify(f"`{target}`: received {fault}; expected {file.size:,} bytes as published. Fetching it again.")
         if size < file.size:
-            os.replace(target, partial)  # it may have a good beginning
+            os.replace(target, partial)  # the download may resume after a good beginning
         else:
             target.unlink()
     if partial.exists() and partial.stat().st_size > file.size:
@@ -217,14 +217,14 @@ def _check_space(files: Sequence[RemoteFile], folder: Path) -> None:
         raise data_error(
             folder,
             received=f"{free / 1e9:.1f} GB of free space",
-            expected=f"{needed / 1e9:.1f} GB for what is to be downloaded",
+            expected=f"{needed / 1e9:.1f} GB for the missing files",
             remedy="Free some space or choose another folder.",
         )
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn an error of writing into one that says what to do; errors of the network stay as they are."""
+    """Turn an error of the disk into a `DataError` with a remedy; errors of the network pass."""
     try:
         yield
     except OSError as error:

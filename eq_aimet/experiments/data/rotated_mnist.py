@@ -1,8 +1,8 @@
 """Rotated MNIST: handwritten digits, each turned by its own angle.
 
 After Larochelle et al., "An Empirical Evaluation of Deep Architectures on Problems with Many Factors of
-Variation", 2007: 12,000 training images, of which the last 2,000 are for validation. Test images are MNIST's
-own.
+Variation", 2007: 10,000 training images and 2,000 validation images out of MNIST's training set. The test
+images are MNIST's test images.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _BATCH = 500
 class RotatedMnist(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """The samples of one split: an image, float32, shape (1, size, size), and its digit, int64, 0 to 9.
 
-    The angles are uniform over the circle and follow from the split alone, so that the data are the same in
-    each run. Digits are turned about their centre by bilinear interpolation, once, to the grid's middle.
+    The angles are uniform over the circle. They depend only on the split, so the data are the same in each
+    run. The constructor turns each digit once about its centre, by bilinear interpolation.
 
     Args:
         path: A numpy archive with `x_train`, (n, 28, 28) uint8, `y_train`, (n,), `x_test` and `y_test`.
         split: "train", "valid" or "test".
         size: The side of the images in pixels, odd and at least 29.
-        limit: How many samples to keep, from the first one on; by default all.
+        limit: The largest number of samples to keep, from the first one on; by default all.
 
     Raises:
         InvalidArgumentError: The split, size or limit is not possible.
-        DataError: The file is missing, damaged or holds something else.
+        DataError: The file is missing, it is damaged, or it lacks an array.
 
     Example:
         >>> import tempfile
@@ -84,7 +84,7 @@ class RotatedMnist(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         if not -len(self) <= index < len(self):
-            # Python's own protocol of iteration ends at an IndexError.
+            # An IndexError ends a loop over the data set.
             raise IndexError(f"`index`: received {index}; expected -{len(self)} <= index < {len(self)}")
         return self._images[index].float() / 255, self.labels[index]
 
@@ -93,7 +93,7 @@ def check_mnist(path: str | Path) -> dict[str, int]:
     """Return the number of images of each split.
 
     Raises:
-        DataError: The file is missing, damaged or holds something else.
+        DataError: The file is missing, it is damaged, or it lacks an array.
     """
     path = check_path("path", path)
     counts = {kind: len(_read(path, kind)[1]) for kind in ("train", "test")}
@@ -119,7 +119,7 @@ def _read(path: Path, kind: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, 
     """Return the digits, (n, 28, 28) uint8, and the labels, (n,), of the training or the test images."""
     try:
         if path.exists() and not path.is_file():
-            raise _UnfitError("something else than a file")
+            raise _UnfitError("a path that is not a file")
         with ZipFile(path) as archive:
             digits = _read_array(archive, f"x_{kind}", 3)
             labels = _read_array(archive, f"y_{kind}", 1)
@@ -129,17 +129,17 @@ def _read(path: Path, kind: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, 
     except _UnfitError as error:
         raise _mnist_error(path, str(error), kind) from error
     except READING_ERRORS as error:
-        received = f"a file that is no .npz archive, or a damaged one ({reason(error)})"
+        received = f"a file that is not a .npz archive, or that is damaged ({reason(error)})"
         raise _mnist_error(path, received, kind) from error
     return digits, labels
 
 
 class _UnfitError(Exception):
-    """The archive holds something else; the text says what."""
+    """The archive does not hold MNIST; the text says why."""
 
 
 def _read_array(archive: ZipFile, name: str, dimensions: int) -> np.ndarray[Any, Any]:
-    """Return an array of the archive after its header was compared with its size; no pickle is loaded."""
+    """Return an array of the archive after comparing its header with its size; load no pickle."""
     member = f"{name}.npy"
     if member not in archive.namelist():
         raise _UnfitError(f"an archive without the array `{name}`")
@@ -152,7 +152,7 @@ def _read_array(archive: ZipFile, name: str, dimensions: int) -> np.ndarray[Any,
         raise _UnfitError(f"`{name}` of {dtype} {shape} in {size:,} bytes")
     with archive.open(member) as stream:
         values: np.ndarray[Any, Any] = np.lib.format.read_array(stream, allow_pickle=False)
-        stream.read(1)  # at the end zipfile compares the checksum
+        stream.read(1)  # zipfile compares the checksum at the end of the stream
     return values
 
 
@@ -181,7 +181,7 @@ def _mnist_error(path: Path, received: str, kind: str) -> DataError:
         path,
         received=received,
         expected=f"a numpy archive with `x_{kind}`, uint8 of shape (n, 28, 28), and `y_{kind}`, digits of "
-        f"shape (n,), at least {_fewest(kind):,} of them",
+        f"shape (n,), with n at least {_fewest(kind):,}",
         remedy="Give MNIST as one .npz file of `x_train`, `y_train`, `x_test` and `y_test`.",
     )
 

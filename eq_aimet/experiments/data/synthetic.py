@@ -1,4 +1,4 @@
-"""A synthetic data set in PCam's layout, for tests, demonstrations and machines without the real one."""
+"""A synthetic data set in PCam's layout, for tests, demonstrations and machines without PCam."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from eq_aimet.files import data_error, make_folder, whole_files
 
 __all__ = ["write_synthetic_pcam"]
 
-_GENERATOR = "eq_aimet.data.synthetic_patch"  # written into the files; it stays when the module moves
-_VERSION = 1  # to be raised whenever the same seed gives other patches
+_GENERATOR = "eq_aimet.data.synthetic_patch"  # written into the files; it stays although the module has moved
+_VERSION = 1  # raise it whenever the same seed gives other patches
 _BATCH = 64
 
 
@@ -35,26 +35,26 @@ def write_synthetic_pcam(
     """Return the folder after writing a synthetic data set of stained tissue into it, in PCam's layout.
 
     A patch has label 1 if a tumour nucleus (large, irregular, with nucleoli) has its centre in the central
-    32x32 pixels. Tumour nuclei also occur around, as often with either label. Labels are balanced, and the
-    distribution is the same under turns by 90° and reflections. The i-th patch of a split depends on the
-    seed, the split and i only, not on the splits' sizes.
+    32x32 pixels. Tumour nuclei outside the central square are equally frequent for both labels. Both labels
+    are equally frequent, and turns by 90° and reflections do not change the distribution. The i-th patch of a
+    split depends only on the seed, the split and i, and not on the sizes of the splits.
 
-    Splits that the folder holds already, from the same seed and of the same size, are kept as they are. All
-    missing files appear together at the end or, after an error, not at all.
+    If the folder already holds a split of the same seed and size, the split stays as it is. All missing files
+    appear together at the end. After an error no new file appears.
 
     Args:
-        folder: Where to write, made where missing.
+        folder: The folder to write into; it is made if it is missing.
         train: The number of training samples.
         valid: The number of validation samples.
         test: The number of test samples.
-        seed: Of all randomness, not negative.
-        progress: Whether to show a progress bar, which `tqdm` must be installed for.
+        seed: The seed of all random choices, not negative.
+        progress: Whether to show the progress.
 
     Returns:
         The folder.
 
     Raises:
-        InvalidArgumentError: A size is below 1 or the seed negative.
+        InvalidArgumentError: A size is below 1, or the seed is negative.
         DataError: The folder holds other data under these names, or can't be written to, for example because
             the disk is full.
 
@@ -86,7 +86,7 @@ def write_synthetic_pcam(
 
 
 def _parameters(seed: int, split: str, count: int) -> dict[str, Any]:
-    """Return what a split's contents follow from, as it is kept in its files' attributes."""
+    """Return the parameters that decide a split's contents, as the files' attributes hold them."""
     return {"generator": _GENERATOR, "version": _VERSION, "seed": seed, "split": split, "count": count}
 
 
@@ -94,7 +94,7 @@ def _is_written(folder: Path, split: str, wanted: dict[str, Any]) -> bool:
     """Return whether the folder holds both files of a split with the wanted parameters.
 
     Raises:
-        DataError: It holds other files under these names.
+        DataError: The folder holds other files under these names.
     """
     present = 0
     for key in ("x", "y"):
@@ -135,7 +135,7 @@ def _write_split(images_path: Path, labels_path: Path, parameters: dict[str, Any
     labels = np.empty((count, *LABEL_SHAPE), np.uint8)
     with new_hdf5(images_path) as (file, check_written):
         file.attrs.update(parameters)
-        # One image a chunk: reading one never unpacks another.
+        # One image in each chunk: reading one image never unpacks another.
         images = file.create_dataset(
             "x",
             (count, *IMAGE_SHAPE),

@@ -20,16 +20,16 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 _HAEMATOXYLIN = np.array([0.5626, 0.7201, 0.4062], np.float32)
 _EOSIN = np.array([0.2159, 0.8012, 0.5581], np.float32)
 
-# [96, 49]: the Fourier transform's vertical and horizontal frequencies in cycles per pixel
+# [96, 49]: vertical and horizontal frequencies of the Fourier transform, in cycles per pixel
 _V, _U = np.meshgrid(
     np.fft.fftfreq(SIDE).astype(np.float32), np.fft.rfftfreq(SIDE).astype(np.float32), indexing="ij"
 )
-_REACHES = (8, 12, LARGEST_REACH)  # small nuclei are drawn on small windows, which takes less time
+_REACHES = (8, 12, LARGEST_REACH)  # a small nucleus is drawn on a small window, which takes less time
 
 
 @dataclass(frozen=True)
 class SyntheticPatch:
-    """One synthetic patch and what it was made from.
+    """One synthetic patch with its label and its nuclei.
 
     Attributes:
         image: The colours, uint8, shape (96, 96, 3).
@@ -45,15 +45,15 @@ class SyntheticPatch:
 def synthetic_patch(seed: int, split: int, index: int, *, label: int | None = None) -> SyntheticPatch:
     """Return the synthetic patch of a seed, split and index; the same arguments give the same patch.
 
-    What lies outside the central square is drawn independently of the label, so that with another `label`
-    only the pixels within `eq_aimet.experiments.data.nuclei.LARGEST_REACH` of the central square change.
+    The tissue outside the central square does not depend on the label. So another `label` changes only the
+    central square and the pixels up to `eq_aimet.experiments.data.nuclei.LARGEST_REACH` from it.
 
     Args:
-        seed: Of the whole data set, not negative.
+        seed: The seed of the whole data set, not negative.
         split: The split's number, not negative.
         index: The patch's place in its split, not negative.
-        label: 0 or 1 to ask for a patch of that class; by default the data set's own label, of which each
-            successive pair of patches has one of each.
+        label: The class of the patch, 0 or 1. By default the data set chooses: of patches 2i and 2i + 1, one
+            has label 0 and the other label 1.
 
     Returns:
         The patch, its label and its nuclei.
@@ -83,10 +83,10 @@ def _generator(seed: int, split: int, index: int, purpose: int) -> np.random.Gen
 def _render(random: np.random.Generator, nuclei: Nuclei) -> Any:
     """Return the colours, uint8, shape (96, 96, 3); the draws don't depend on the nuclei."""
     smooth, fibres, grain = _textures(random)
-    # [96, 96]: cover in 0..1 by nuclei, and their haematoxylin
+    # [96, 96]: the share of each pixel that nuclei cover, and the haematoxylin of the nuclei
     cover, nuclear = _nuclear_density(nuclei, grain)
 
-    looseness = random.uniform(-3.2, 0.8)  # tears and lumina appear where the smooth texture falls below it
+    looseness = random.uniform(-3.2, 0.8)  # tears and lumina are where the smooth texture is lower
     tissue = 1.0 / (1.0 + np.exp(-4.0 * (smooth - looseness + 0.35 * fibres)))
     contrast = random.uniform(0.08, 0.3)
     eosin = random.uniform(0.25, 0.65) * tissue * np.exp(contrast * fibres + 0.15 * smooth + 0.06 * grain)
@@ -126,8 +126,8 @@ def _textures(random: np.random.Generator) -> tuple[Floats, Floats, Floats]:
 
 
 def _nuclear_density(nuclei: Nuclei, grain: Floats) -> tuple[Floats, Floats]:
-    """Return the pixels' cover by nuclei, in 0..1, and the nuclei's haematoxylin, each of shape (96, 96)."""
-    # Nuclei lie up to about ten pixels outside the patch; with these margins no window needs clipping.
+    """Return the share of each pixel that nuclei cover, and the nuclei's haematoxylin, each (96, 96)."""
+    # A nucleus lies up to about ten pixels outside the patch. With this margin no window needs clipping.
     margin = 2 * LARGEST_REACH + 1
     cover = np.zeros((SIDE + 2 * margin, SIDE + 2 * margin), np.float32)
     density = np.zeros_like(cover)
@@ -159,8 +159,8 @@ def _nucleus_windows(
     columns: np.ndarray[Any, np.dtype[Any]],
     grain: Floats,
 ) -> tuple[Floats, Floats]:
-    """Return the nuclei's cover and haematoxylin, each on its own window, shape (nuclei, window, window)."""
-    # [nuclei, window, window]: places in the nucleus' own axes, in which its ellipse is the unit circle
+    """Return the cover and the haematoxylin of each nucleus on its window, (nuclei, window, window)."""
+    # [nuclei, window, window]: places in the nucleus' own axes, where its ellipse is the unit circle
     across = (columns - nuclei["column"][:, None])[:, None, :]
     down = (rows - nuclei["row"][:, None])[:, :, None]
 
@@ -176,7 +176,7 @@ def _nucleus_windows(
     cubed = direction * direction * direction
     lobes = nuclei["lobes"][:, :, None, None]
     outline = 1.0 + (cubed * (lobes[:, 0] + direction * (lobes[:, 1] + direction * lobes[:, 2]))).real
-    depth = each("radius") * (outline - distance) / stretch  # about the pixels inside the outline
+    depth = each("radius") * (outline - distance) / stretch  # in pixels, about; positive inside the outline
     mask = np.clip(0.5 + depth / each("edge"), 0.0, 1.0)
     mask *= mask * (3.0 - 2.0 * mask)
     membrane = np.maximum(0.0, 1.0 - abs(depth - 0.6) / 1.2)

@@ -16,9 +16,10 @@ from eq_aimet.files import data_error, make_folder, whole_files
 __all__ = ["unpack"]
 
 _BLOCK_BYTES = 1 << 20
-# PCam's images shrink by an eighth, its labels to a twelfth. A file that expands a hundred times is a trap.
+# Gzip makes PCam's images an eighth smaller, and its labels twelve times smaller. A file that expands more
+# than a hundred times is made to fill the disk.
 _MOST_EXPANSION = 100
-_UNSUSPICIOUS = 64 << 20  # bytes that any file may expand to
+_UNSUSPICIOUS = 64 << 20  # bytes to which any file may expand
 
 _logger = logging.getLogger(__name__)
 
@@ -32,22 +33,23 @@ def unpack(
 ) -> Path:
     """Return the unpacked copy of a gzipped file; make it in the cache folder if it is not there yet.
 
-    A copy is used again while the source's path, size and modification time are the same. Copies of earlier
-    states of the same source are removed. The memory that this takes does not depend on the file's size.
+    The function returns an older copy as long as the source's path, size and modification time are the same.
+    It removes copies of earlier states of the source. It needs the same memory for files of any size.
 
     Args:
         source: A file whose name ends in `.gz`.
         cache_dir: The folder for the copy, made if it is missing; by default the user's cache folder, for
             which `platformdirs` must be installed.
-        check: Gets the path of the new copy, and raises if the copy is of no use; the copy is then removed.
+        check: A function that takes the path of the new copy, and raises if the copy is useless. `unpack`
+            then removes the copy.
         progress: Whether to show the progress.
 
     Returns:
         The copy's path.
 
     Raises:
-        DataError: The source is truncated or damaged, expands to more than a hundred times its size, or is
-            refused by `check`; or the copy can't be written, for example because the disk is full.
+        DataError: The source is truncated or damaged, it expands to more than a hundred times its size, or
+            `check` refuses it; or the copy can't be written, for example because the disk is full.
         InvalidArgumentError: No `cache_dir` was given and `platformdirs` is not installed.
     """
     folder = _default_cache_dir() if cache_dir is None else cache_dir
@@ -97,7 +99,7 @@ def _decompress(source: Path, target: Path, *, progress: bool) -> None:
             if bar is not None:
                 bar.update(packed.tell() - bar.n)
 
-        # Only the reading may blame the source: an OSError of the writing means another fault.
+        # `_read_block` blames the source. An OSError of `write` means that the disk is at fault.
         with gzip.GzipFile(fileobj=packed, mode="rb") as stream:
             while block := _read_block(stream, source, advance):
                 unpacked.write(block)

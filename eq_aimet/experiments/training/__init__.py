@@ -1,7 +1,6 @@
-"""What the recipes share: data, training, results and tables. Needs `pip install 'eq_aimet[recipes]'`.
+"""The training of image classifiers through Lightning. It needs `pip install 'eq_aimet[recipes]'`.
 
-The names load what they need at first use: Lightning takes ten seconds to import, the check of a run's
-settings none.
+Lightning takes ten seconds to import; each name here imports it at its first use.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Checkpoints that appear whole or not at all, and that load without executing anything that they hold."""
+"""Checkpoints that are never half-written, and that execute no code when they are loaded."""
 
 from __future__ import annotations
 
@@ -45,31 +45,30 @@ class UnusableCheckpointError(Exception):
 class WholeCheckpointIO(TorchCheckpointIO):
     """Writes each checkpoint under another name first, and reads checkpoints with `weights_only`.
 
-    An existing `last.ckpt` becomes `previous.ckpt` just before the new one takes its name.
+    An existing `last.ckpt` becomes `previous.ckpt` just before the new checkpoint gets the name `last.ckpt`.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
     ) -> None:
-        """Write the checkpoint; raises `DataError` if it can't, and the older files stay whole."""
+        """Write the checkpoint; if that fails, raise `DataError` and keep the older files."""
         write_checkpoint(checkpoint, Path(path), older=PREVIOUS)
 
     def load_checkpoint(
         self, path: str | Path, map_location: object = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Return the checkpoint's contents, on the CPU; raises as `read_checkpoint` does."""
+        """Return the checkpoint's contents, on the CPU; raise the errors of `read_checkpoint`."""
         return read_checkpoint(Path(path))
 
 
 class EpochCheckpoint(Checkpoint):
     """Keeps `last.ckpt`, of the last finished epoch, and `best.ckpt`, of the lowest validation loss.
 
-    `last.ckpt` holds the best epoch's weights too. So it is all that a resumed training needs, and there is
-    no moment at which an interruption leaves two files that do not belong together: `best.ckpt` can be
-    written anew from it.
+    `last.ckpt` holds the best epoch's weights too, so a resumed training needs no other file. If a kill
+    leaves a `best.ckpt` of another epoch, `best.ckpt` is written again from `last.ckpt`.
 
     Args:
-        folder: Where the files are kept.
+        folder: The folder of the files.
         on_saved: Called after each epoch, once the files are whole; in the first process only.
     """
 
@@ -79,7 +78,7 @@ class EpochCheckpoint(Checkpoint):
         self._best: dict[str, Any] | None = None
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save the epoch's checkpoints; Lightning calls it after those of the other callbacks."""
+        """Save the epoch's checkpoints; Lightning calls this callback after the other ones."""
         loss = float(trainer.callback_metrics["valid_loss"])
         improved = self._best is None or loss < self._best["valid_loss"]
         if improved:
@@ -103,16 +102,16 @@ class EpochCheckpoint(Checkpoint):
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the best epoch of a checkpoint in place of its own."""
+        """Continue with the best epoch of a checkpoint."""
         self._best = state_dict["best"]
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], target: Path, *, older: str | None = None) -> None:
-    """Write a checkpoint, which takes its name once it is on the disk as a whole.
+    """Write a checkpoint under another name, and rename it when it is complete.
 
     Args:
         checkpoint: Tensors and plain values.
-        target: Its path.
+        target: The path of the checkpoint.
         older: The new name of an existing checkpoint; by default the existing checkpoint is overwritten.
 
     Raises:
@@ -131,7 +130,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return a checkpoint's contents, on the CPU; only tensors and plain values are accepted.
 
     Raises:
-        DataError: The file is missing, damaged, or holds something else.
+        DataError: The file is missing, it is damaged, or it is not a checkpoint of eq_aimet.
     """
     try:
         return load_checkpoint(path)
@@ -140,18 +139,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             path,
             received=str(error),
             expected="a checkpoint of an earlier run",
-            remedy="Remove the run's folder to start anew.",
+            remedy="Remove the run's folder to start again.",
         ) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return what `read_checkpoint` does.
+    """Return a checkpoint's contents as `read_checkpoint` does, for callers that can use another checkpoint.
 
     Raises:
-        UnusableCheckpointError: The file is missing, damaged, or holds something else.
+        UnusableCheckpointError: The file is missing, it is damaged, or it is not a checkpoint of eq_aimet.
     """
     if path.exists() and not path.is_file():
-        raise UnusableCheckpointError("something else than a file")
+        raise UnusableCheckpointError("a path that is not a file")
     try:
         _check_archive(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -174,7 +173,7 @@ def _check_archive(path: Path) -> None:
             raise UnusableCheckpointError("an archive with compressed parts")
         if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
             raise UnusableCheckpointError("an archive that claims more bytes than the file has")
-        # torch does not look at the checksums that it writes.
+        # torch writes checksums, but does not compare them.
         damaged = archive.testzip()
     if damaged:
         raise UnusableCheckpointError(f"a damaged file (the checksum of its part `{damaged}` is wrong)")

@@ -20,22 +20,22 @@ __all__ = ["ImageClassifier", "one_cycle"]
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 _WARM_UP = 0.2
-_CHECKED_BATCHES = 50  # on a GPU, where each look at the loss waits for it
+_CHECKED_BATCHES = 50  # on a GPU, where reading the loss waits for the GPU
 
 
 class ImageClassifier(lightning.LightningModule):
     """Trains a model on (image, label) batches by cross-entropy, AdamW and one cycle of the learning rate.
 
-    It logs `train_loss`, `train_accuracy`, `valid_loss` and `valid_accuracy`, each over a whole epoch.
-    Whatever the model draws at random follows from the seed, the epoch and the batch alone, so that a
-    resumed training equals an uninterrupted one. A loss that is not finite ends the training.
+    It logs `train_loss`, `train_accuracy`, `valid_loss` and `valid_accuracy`, each over a whole epoch. The
+    model's random numbers depend only on the seed, the epoch and the batch, so a resumed training equals an
+    uninterrupted one. A loss that is not finite ends the training.
 
     Args:
-        model: Takes images, (batch, channels, H, W), gives logits, (batch, classes).
+        model: The network; it takes images, (batch, channels, H, W), and returns logits, (batch, classes).
         classes: The number of classes.
-        learning_rate: The cycle's highest.
-        weight_decay: AdamW's, per unit of learning rate.
-        seed: Not negative.
+        learning_rate: The highest learning rate of the cycle.
+        weight_decay: AdamW's weight decay, per unit of learning rate.
+        seed: The seed of the model's random numbers, not negative.
 
     Example:
         >>> classifier = ImageClassifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)))
@@ -59,7 +59,7 @@ class ImageClassifier(lightning.LightningModule):
         self.weight_decay = check_number("weight_decay", weight_decay, zero=True, remedy="Try 0.01.")
         self.seed = check_integer("seed", seed, least=0, remedy="Take 0, 1, 2, ...")
         self._are_images_finite = torch.tensor(True)
-        # By default torchmetrics leaves NaN out of a mean.
+        # By default torchmetrics would ignore NaN in a mean.
         self.train_loss, self.valid_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.valid_accuracy = MulticlassAccuracy(classes, average="micro")
@@ -70,11 +70,11 @@ class ImageClassifier(lightning.LightningModule):
         return logits
 
     def on_train_epoch_start(self) -> None:
-        """Forget the images of the epoch before."""
+        """Forget whether the images of the last epoch were finite."""
         self._are_images_finite = torch.tensor(True)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed what the model draws at random, otherwise in each process of a distributed training."""
+        """Seed the model's random numbers; each process of a distributed training gets another seed."""
         entropy = [self.seed, self.current_epoch, batch_idx]
         if self.global_rank:
             entropy.append(self.global_rank)
@@ -95,7 +95,7 @@ class ImageClassifier(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measure one batch."""
+        """Add one batch to the loss and the accuracy of the validation."""
         images, labels = batch
         self._look_at(images)
         logits = self(images)
@@ -111,7 +111,7 @@ class ImageClassifier(lightning.LightningModule):
             self._check_finite(name, self.trainer.callback_metrics[f"{kind}_loss"])
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and its schedule, which moves at each step."""
+        """Return AdamW, and a schedule that changes the learning rate at each step."""
         optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
@@ -127,19 +127,19 @@ class ImageClassifier(lightning.LightningModule):
                 "data",
                 received=f"images with NaN or infinite values in epoch {self.current_epoch + 1}",
                 expected="finite images",
-                remedy="Look at the images and at what changes them at random.",
+                remedy="Look at the images, and at the function that augments them.",
             )
         half = "" if self.trainer.precision != "16-mixed" else ', or `precision="bf16"`'
         raise InvalidArgumentError(
             "learning_rate",
             received=f"{self.learning_rate:g}, with which the {kind} loss of epoch "
             f"{self.current_epoch + 1} became {float(loss)}",
-            expected="one with which the loss stays finite",
+            expected="a learning rate with which the loss stays finite",
             remedy=f"Try `learning_rate={self.learning_rate / 10:g}`{half}.",
         )
 
     def _look_at(self, images: torch.Tensor) -> None:
-        # Nothing waits for a GPU here.
+        # This does not wait for a GPU.
         are_finite = torch.isfinite(images).all()
         self._are_images_finite = self._are_images_finite.to(images.device) & are_finite
 
@@ -147,11 +147,11 @@ class ImageClassifier(lightning.LightningModule):
 def one_cycle(step: int, steps: int) -> float:
     """Return the share of the highest learning rate at a step: it rises linearly, then falls as a cosine.
 
-    Smith and Topin, "Super-convergence", 2017, with the cosine in place of their second line.
+    After Smith and Topin, "Super-convergence", 2017; their rate falls linearly.
 
     Args:
-        step: Counted from 0.
-        steps: How many there are.
+        step: The number of the step, counted from 0.
+        steps: The number of all steps.
 
     Example:
         >>> [round(one_cycle(step, 10), 2) for step in (0, 1, 2, 6, 9)]

@@ -1,4 +1,4 @@
-"""Batches of patches, whose order and augmentation follow from the seed, the epoch and the index alone."""
+"""Batches of images; order and augmentation depend only on the seed, the epoch and the index."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["ImageDataModule", "PatchDataModule"]
 class ImageDataModule(lightning.LightningDataModule):
     """The three splits of a data set as loaders of batches.
 
-    In a training by several processes each reads its share of the train and the valid split.
+    If several processes train, each process reads its share of the train split and of the valid split.
 
     Args:
         train: The split to learn from.
         valid: The split by which the best epoch is chosen.
         test: The split to measure on.
-        batch_size: The number of images in a training batch of one process; a last batch that is not full
-            waits for the next epoch.
-        augment: What changes a training image at random; it takes an image and a generator.
+        batch_size: The number of images in a training batch of one process. An epoch leaves out a last batch
+            that is not full.
+        augment: The function that changes a training image at random; it takes an image and a generator.
         classes: The number of classes.
-        seed: Of the order and the augmentation, not negative.
-        workers: The number of processes that read images; 0 reads them in this one.
+        seed: The seed of the order and the augmentation, not negative.
+        workers: The number of processes that read images; with 0 the training's own process reads them.
         pin_memory: Whether to copy batches to memory from which a GPU reads faster.
 
     Raises:
@@ -83,17 +83,17 @@ class ImageDataModule(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Return the batches of the valid split, in its order and as they are."""
+        """Return the batches of the valid split, in order and without augmentation."""
         process, processes = self._place(len(self.valid))
         sampler = ShareSampler(len(self.valid), process=process, processes=processes)
         return self._plain_loader(self.valid, sampler if processes > 1 else None)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Return the batches of the test split, in its order and as they are."""
+        """Return the batches of the test split, in order and without augmentation."""
         return self._plain_loader(self.test)
 
     def images(self, split: str, count: int) -> torch.Tensor:
-        """Return the first images of a split, at most `count`, as they are: (count, channels, n, n)."""
+        """Return the first images of a split, at most `count`, not augmented, (count, channels, n, n)."""
         dataset = self._split(split)
         return torch.stack([dataset[index][0] for index in range(min(count, len(dataset)))])
 
@@ -105,7 +105,7 @@ class ImageDataModule(lightning.LightningDataModule):
         return {"train": self.train, "valid": self.valid, "test": self.test}[split]
 
     def _place(self, count: int) -> tuple[int, int]:
-        """Return which process this is and how many there are, while a training runs."""
+        """Return this process' number and the number of processes; 0 and 1 unless a training runs."""
         if self.trainer is None or self.trainer.state.status != TrainerStatus.RUNNING:
             return 0, 1
         processes = self.trainer.world_size
@@ -135,12 +135,11 @@ class PatchDataModule(ImageDataModule):
     """The three splits of a data set in PCam's layout.
 
     Args:
-        folder: Where the splits lie.
+        folder: The folder of the splits' files.
         batch_size: The number of images in a training batch of one process.
-        limits: How many samples of the train, valid and test split to use, from the first on; fewer where
-            there are fewer.
+        limits: The largest numbers of samples to use of the train, valid and test split; None uses all.
         crop: The side of the images' crop about their centre, odd and within 33..95.
-        cache_dir: Where gzipped files are unpacked to; by default the user's cache folder.
+        cache_dir: The folder for unpacked copies of gzipped files; by default the user's cache folder.
         **options: `augment`, `seed`, `workers` and `pin_memory` of `ImageDataModule`.
 
     Raises:

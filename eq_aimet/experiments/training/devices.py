@@ -1,4 +1,4 @@
-"""Which devices and which precision a training can run on."""
+"""The devices and precisions of a training, and the check that this machine has them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PRECISIONS = ("32", "bf16", "16")
 def check_devices(device: str, devices: int, nodes: int, precision: str) -> None:
     """Check that this machine has the devices, and that they compute in the precision.
 
-    torch is only loaded if a GPU is asked for.
+    The check imports torch only if `device` is "cuda".
 
     Args:
         device: "cpu" or "cuda".
@@ -23,7 +23,7 @@ def check_devices(device: str, devices: int, nodes: int, precision: str) -> None
         precision: "32", "bf16" or "16".
 
     Raises:
-        InvalidArgumentError: An argument has another value, or torch does not find so many GPUs.
+        InvalidArgumentError: An argument has another value, or torch finds fewer GPUs.
 
     Example:
         >>> check_devices("cpu", 1, 1, "bf16")

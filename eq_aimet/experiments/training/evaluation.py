@@ -19,7 +19,7 @@ def measure_accuracy(
     classes: int = 2,
     device: str | torch.device = "cpu",
 ) -> float:
-    """Return the share of images, from 0 to 1, whose largest logit is their label's.
+    """Return the share of images, from 0 to 1, for which the label has the largest logit.
 
     The model must be on the device and in eval mode; it is not changed.
 
@@ -27,10 +27,10 @@ def measure_accuracy(
         model: Takes images, (batch, channels, H, W), gives logits, (batch, classes).
         batches: Pairs of images and labels, int64, (batch,).
         classes: The number of classes.
-        device: Where the model is.
+        device: The device of the model.
 
     Raises:
-        InvalidArgumentError: There is no batch, or images or logits are not finite.
+        InvalidArgumentError: There is no batch, or an image or a logit is not finite.
 
     Example:
         >>> batches = [(torch.eye(2), torch.tensor([0, 0]))]

@@ -1,4 +1,4 @@
-"""What can end a training from outside, as errors that say what to change."""
+"""Failures of a training that have a cause outside it, as errors that say what to change."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ __all__ = ["explained_failures"]
 _KEPT = "The checkpoints of all finished epochs are whole; the training resumes there when it is run again."
 
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid")
-_HAND_OVER = "torch.multiprocessing.reductions"  # where a worker's batch is fetched from its memory
+_HAND_OVER = "torch.multiprocessing.reductions"  # the module that fetches a batch from a worker's memory
 _RESTORING = re.compile("restore|resume")
 _DEAD_PROCESS = re.compile(r"gloo/transport|NCCL|nccl")
-# CUDA's own message, and that of torch's allocator for the CPU.
+# The message of CUDA, and the message of torch's allocator for the CPU.
 _OUT_OF_MEMORY = re.compile(r"CUDA error: out of memory|DefaultCPUAllocator: (can't|not enough)")
 
 
 @contextmanager
 def explained_failures(data: lightning.LightningDataModule, checkpoint: Path | None = None) -> Iterator[None]:
-    """Turn the errors of a lack of memory, a dead worker and a failed compilation into ones with a remedy.
+    """Turn errors of the memory, of dead processes and of compilation into errors with a remedy.
 
     Args:
-        data: What is trained on; its `batch_size` and `workers`, where it has them, are named.
-        checkpoint: What the training resumes from.
+        data: The data of the training; the errors name its `batch_size` and `workers`, if it has them.
+        checkpoint: The checkpoint from which the training resumes.
 
     Raises:
-        InvalidArgumentError: For one of these, with the option to change.
-        DataError: A worker met a damaged file, in its own words; or the checkpoint holds other contents.
+        InvalidArgumentError: The block raised an error of one of these kinds. The text names the argument to
+            change.
+        DataError: A worker read a damaged file, or Lightning can't resume from the checkpoint.
     """
     try:
         yield
@@ -58,7 +59,7 @@ def explained_failures(data: lightning.LightningDataModule, checkpoint: Path | N
                 checkpoint,
                 received=f"a checkpoint with other contents ({reason(error)})",
                 expected="a checkpoint of an earlier run of these settings",
-                remedy="Remove the run's folder to start anew.",
+                remedy="Remove the run's folder to start again.",
             ) from error
         if _DEAD_PROCESS.search(str(error)):
             raise _dead_process(error) from error
@@ -75,20 +76,20 @@ def _out_of_memory(data: lightning.LightningDataModule) -> InvalidArgumentError:
         remedy = f"Try `batch_size={batch_size // 2}`."
     return InvalidArgumentError(
         "batch_size",
-        received=f"{'this one' if batch_size is None else batch_size}, for which the memory is too small",
+        received=f"{'batches' if batch_size is None else batch_size}, for which the memory is too small",
         expected="a batch whose activations fit in the device's memory",
         remedy=f"{remedy} Other programs may hold memory of the device too.",
     )
 
 
 def _amid_a_hand_over(error: Exception) -> bool:
-    """Return whether a worker died with a batch that was being fetched: then a connection breaks."""
+    """Return whether a connection broke while a batch was fetched from a worker: then the worker died."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__") == _HAND_OVER for frame, _ in frames)
 
 
 def _amid_restoring(error: Exception) -> bool:
-    """Return whether Lightning was reading a checkpoint into the model and the trainer."""
+    """Return whether the error came up while Lightning restored a checkpoint."""
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
     return any(_RESTORING.search(code.co_name) and "checkpoint" in code.co_filename for code in frames)
 
@@ -99,7 +100,7 @@ def _dead_worker(data: lightning.LightningDataModule, error: Exception) -> Inval
         received=f"{getattr(data, 'workers', 'some')}, of which one died ({_first_line(error)})",
         expected="workers that live as long as the training",
         remedy="The system may have ended it because memory or shared memory (/dev/shm) ran out: "
-        f"take fewer, or `workers=0`. {_KEPT}",
+        f"take fewer workers, or `workers=0`. {_KEPT}",
     )
 
 
@@ -108,7 +109,7 @@ def _dead_process(error: Exception) -> InvalidArgumentError:
         "devices",
         received=f"several, and the connection to another process broke ({_first_line(error)})",
         expected="processes that live as long as the training",
-        remedy=f"The other process may have said why above. {_KEPT}",
+        remedy=f"Look for the error of the other process above. {_KEPT}",
     )
 
 
@@ -123,5 +124,5 @@ def _failed_compilation(error: Exception) -> InvalidArgumentError:
         "compile",
         received=f"a model that torch.compile fails on ({_first_line(cause)})",
         expected="a model and a machine that torch.compile supports, with a C++ compiler",
-        remedy="Leave it out to train without.",
+        remedy="Leave `compile` out to train without torch.compile.",
     )

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -28,6 +29,7 @@ from eq_aimet.experiments.training.history import EpochRecord, History
 from eq_aimet.experiments.training.progress import EpochProgressBar
 from eq_aimet.experiments.training.quiet import quiet_libraries
 from eq_aimet.experiments.training.resuming import checkpoint_to_resume, prepare_folder
+from eq_aimet.snapshot import Snapshot
 
 __all__ = ["best_weights", "train_classifier"]
 
@@ -61,17 +63,20 @@ def train_classifier(
 
     With several devices or nodes, each device has a process of its own, with the model and its share of the
     images; they average their gradients (DistributedDataParallel). Batch norms see the images of their own
-    process, and the checkpoints hold those of the first. All processes return the same records.
+    process. The checkpoints hold the batch norms of the first process. All processes return the same records.
+
+    If the training fails before its first batch, e.g. on a checkpoint of another optimizer, the classifier
+    stays as it was.
 
     Args:
         classifier: The model to train; its weights are those of the last epoch afterwards. See
             `best_weights`.
         data: The batches of the train and the valid split; each process gets its share.
-        folder: Where the checkpoints are, made where missing; with several nodes, on a disk that they share.
-        epochs: The number of epochs, those before an interruption included.
+        folder: The folder of the checkpoints; it is made if it is missing. Several nodes must share its disk.
+        epochs: The number of epochs, including the epochs before an interruption.
         device: "cpu" or "cuda".
-        devices: How many of them on each node.
-        nodes: How many machines.
+        devices: The number of devices of each node.
+        nodes: The number of machines.
         precision: "32", "bf16" or "16".
         compile: Whether to train through `torch.compile`; the checkpoints are the same.
         on_epoch: Called with the record of each epoch that is trained now, when its checkpoints are saved;
@@ -82,9 +87,9 @@ def train_classifier(
 
     Raises:
         KeyboardInterrupt: On Ctrl-C, after Lightning has cleaned up; the checkpoints are whole.
-        InvalidArgumentError: There is no such precision or number of devices, the memory is too small for the
-            batches, a worker died, the model can't be compiled, or the loss is not finite.
-        DataError: No checkpoint is usable, or one can't be written.
+        InvalidArgumentError: The precision or the number of devices is not possible, the memory is too small
+            for the batches, a worker died, the model can't be compiled, or the loss is not finite.
+        DataError: The folder holds no usable checkpoint, or a checkpoint can't be written.
     """
     check_type("classifier", classifier, ImageClassifier, remedy="Wrap the model in an ImageClassifier.")
     check_type(
@@ -103,9 +108,12 @@ def train_classifier(
     callbacks: list[Callback] = [history, EpochCheckpoint(folder, report)]
     if progress:
         callbacks.append(EpochProgressBar())
+    first_batch = _FirstBatch()
+    callbacks.append(first_batch)
     trainer = _make_trainer(folder, callbacks, epochs, device, devices, nodes, precision)
     last = _find_last(trainer, folder, classifier, on_notice or _logger.warning)
     with (
+        _unchanged_until(first_batch, classifier),
         quiet_libraries(),
         _deterministic_cudnn(),
         explained_failures(data, last),
@@ -121,7 +129,7 @@ def best_weights(folder: str | Path) -> dict[str, torch.Tensor]:
     """Return the model's state dict at the epoch of the lowest validation loss.
 
     Args:
-        folder: Where `train_classifier` kept its checkpoints.
+        folder: The folder of `train_classifier`'s checkpoints.
 
     Raises:
         DataError: The checkpoint is missing or damaged.
@@ -171,6 +179,31 @@ def _find_last(
         return checkpoint_to_resume(folder, classifier, epochs, notify=lambda line: None, mend=False)
     prepare_folder(folder)
     return checkpoint_to_resume(folder, classifier, epochs, notify=notify)
+
+
+class _FirstBatch(Callback):
+    """Remembers whether the training has reached its first batch."""
+
+    is_reached = False
+
+    def on_train_batch_start(self, *arguments: Any, **options: Any) -> None:
+        """Remember that there was a batch."""
+        self.is_reached = True
+
+
+@contextmanager
+def _unchanged_until(first_batch: _FirstBatch, classifier: ImageClassifier) -> Iterator[None]:
+    """Put the classifier back as it was if the block fails before the first batch.
+
+    Lightning has then copied the checkpoint's weights into the classifier, but it has trained nothing.
+    """
+    snapshot = Snapshot(classifier)
+    try:
+        yield
+    except BaseException:
+        if not first_batch.is_reached:
+            snapshot.restore()
+        raise
 
 
 @contextmanager

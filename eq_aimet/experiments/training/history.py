@@ -1,4 +1,4 @@
-"""What each epoch achieved, kept in the checkpoints so that an interrupted training has its whole history."""
+"""Loss and accuracy of each epoch; the checkpoints hold them, so a resumed training has its whole history."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class EpochRecord:
 
     Attributes:
         epoch: Counted from 1.
-        train_loss: The cross-entropy in nats on the augmented training images, while they are being learnt.
-        train_accuracy: The share of them classified rightly, from 0 to 1.
-        valid_loss: The cross-entropy on the validation images, after the epoch.
-        valid_accuracy: The share of them classified rightly, from 0 to 1.
+        train_loss: The cross-entropy in nats on the augmented training images, measured during the epoch.
+        train_accuracy: The share of the training images that are classified correctly, from 0 to 1.
+        valid_loss: The cross-entropy in nats on the validation images, measured after the epoch.
+        valid_accuracy: The share of the validation images that are classified correctly, from 0 to 1.
     """
 
     epoch: int
@@ -42,7 +42,7 @@ class History(Callback):
         return tuple(self._records[epoch] for epoch in sorted(self._records))
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Record the epoch; Lightning calls it before the checkpoints are saved."""
+        """Record the epoch; Lightning calls this callback before it saves the checkpoints."""
         metrics = trainer.callback_metrics
         record = EpochRecord(
             epoch=trainer.current_epoch + 1,
@@ -58,5 +58,5 @@ class History(Callback):
         return {"records": [asdict(record) for record in self.records]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the records of a checkpoint in place of its own."""
+        """Continue with the records of a checkpoint."""
         self._records = {values["epoch"]: EpochRecord(**values) for values in state_dict["records"]}

@@ -1,4 +1,4 @@
-"""What a data set of images must offer."""
+"""The protocol of a data set of labelled images."""
 
 from __future__ import annotations
 

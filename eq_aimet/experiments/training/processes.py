@@ -1,4 +1,4 @@
-"""Which of the processes of a training this one is."""
+"""The number of this process among the processes of a training."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 
 __all__ = ["is_first_process"]
 
-# What torchrun, SLURM and Lightning say, each its own.
+# The variables that torchrun, SLURM and Lightning set.
 _NUMBERS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
 
 def is_first_process() -> bool:
     """Return whether this is the first process of a training, or the only one.
 
-    It alone writes results and prints. Lightning need not be loaded for it.
+    Only the first process writes results and prints. The function does not import Lightning.
 
     Example:
         >>> is_first_process()

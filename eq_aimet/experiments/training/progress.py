@@ -15,8 +15,8 @@ __all__ = ["EpochProgressBar"]
 class EpochProgressBar(Callback):
     """Shows one bar an epoch, over its training and validation batches, on `rich.get_console()`.
 
-    Lightning's own bar swallows a line that is printed above it at the last epoch, and counts epochs from 0.
-    This one is gone when the training ends. If the console is no terminal, a finished epoch is a line.
+    Lightning's own bar hides the last line that is printed above it, and counts epochs from 0. This bar
+    disappears when the training ends. If the console is not a terminal, each finished epoch prints one line.
     """
 
     def __init__(self) -> None:
@@ -33,14 +33,14 @@ class EpochProgressBar(Callback):
         self._task: TaskID = self._progress.add_task("", total=None)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Show the bar, of the first process only."""
+        """Show the bar, in the first process only."""
         if trainer.is_global_zero:
             self._progress.start()
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start anew with each epoch; Lightning leaves `on_train_epoch_start` out of a resumed one."""
+        """Set the bar back at the first batch; for a resumed epoch Lightning skips `on_train_epoch_start`."""
         if batch_idx == 0:
             total = trainer.num_training_batches + sum(map(int, trainer.num_val_batches))
             description = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
@@ -55,7 +55,7 @@ class EpochProgressBar(Callback):
         self._progress.advance(self._task)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write a line, if there is no terminal for the bar."""
+        """Print a line if the console is not a terminal."""
         console = self._progress.console
         if trainer.is_global_zero and not console.is_terminal:
             console.print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", highlight=False)
@@ -70,5 +70,5 @@ class EpochProgressBar(Callback):
         pl_module: lightning.LightningModule,
         exception: BaseException,
     ) -> None:
-        """Remove the bar and gives the terminal its cursor back."""
+        """Remove the bar, and show the terminal's cursor again."""
         self._progress.stop()

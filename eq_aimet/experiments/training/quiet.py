@@ -1,4 +1,4 @@
-"""Silence for libraries that talk on the terminal."""
+"""A context in which libraries print no log messages and no warnings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["quiet_libraries"]
 def quiet_libraries() -> Iterator[None]:
     """Keep log messages below ERROR, and warnings, off the terminal while the block runs.
 
-    Lightning, AIMET and e2cnn advertise, advise and warn about what can't be changed here. What this package
-    itself leaves out is in its reports.
+    Lightning, AIMET and e2cnn print advertisements, advice and warnings that the user of a recipe can't act
+    on. The reports of eq_aimet name each layer that eq_aimet leaves out.
 
     Example:
         >>> with quiet_libraries():

@@ -66,20 +66,20 @@ def checkpoint_to_resume(
 ) -> Path | None:
     """Return the checkpoint to resume from, or None if the folder holds no checkpoint.
 
-    It is `last.ckpt` or, where that is damaged or something else, `previous.ckpt`, from which the same
-    epoch is trained again. The damaged file is kept as `damaged.ckpt`. `best.ckpt` is written anew where it
-    is not what the checkpoint says, as after a kill between the two writes.
+    It returns `last.ckpt`. If `last.ckpt` is damaged, it keeps this file as `damaged.ckpt` and returns
+    `previous.ckpt`, so that the last epoch is trained again. If `best.ckpt` does not agree with the
+    checkpoint, e.g. after a kill between the two writes, it is written again.
 
     Args:
-        folder: Where the checkpoints are.
-        module: What is trained; its weights tell its own checkpoints from those of other networks.
-        epochs: How many epochs the training shall have.
+        folder: The folder of the checkpoints.
+        module: The module to train. A checkpoint whose weights have other names or shapes is refused.
+        epochs: The number of epochs of the whole training.
         notify: Called with a line for each file that was not used.
-        mend: Whether to set damaged files aside and write `best.ckpt`; only one process should.
+        mend: Whether to rename damaged files and to write `best.ckpt`; only one process should.
 
     Raises:
-        DataError: There are checkpoints, and none is usable.
-        InvalidArgumentError: The checkpoint is of more epochs than the training shall have.
+        DataError: The folder holds checkpoints, but no usable one.
+        InvalidArgumentError: The checkpoint has finished more epochs than `epochs`.
     """
     reasons: dict[str, str] = {}
     for name in (LAST, PREVIOUS):
@@ -119,12 +119,12 @@ def checkpoint_to_resume(
         folder,
         received="; ".join(f"as `{name}` {fault}" for name, fault in reasons.items()),
         expected="at least one whole checkpoint of an earlier run of these settings",
-        remedy="Remove the run's folder to start anew.",
+        remedy="Remove the run's folder to start again.",
     )
 
 
 def _check_fits(checkpoint: Mapping[str, Any], module: lightning.LightningModule) -> None:
-    """Raise where a whole checkpoint is not one of this training."""
+    """Raise if an undamaged checkpoint does not belong to this training."""
     for name, kind in _PARTS.items():
         if not isinstance(checkpoint.get(name), kind):
             raise UnusableCheckpointError(f"a file without `{name}`")
@@ -151,7 +151,7 @@ def _mend_best(folder: Path, best: Mapping[str, Any], notify: Callable[[str], No
             return
     except UnusableCheckpointError as error:
         if path.exists():
-            notify(f"`{path}`: received {error}; it is written anew from the last checkpoint.")
+            notify(f"`{path}`: received {error}; it is written again from the last checkpoint.")
     write_checkpoint(best, path)
 
 

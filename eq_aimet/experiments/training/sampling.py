@@ -1,4 +1,4 @@
-"""Which sample comes when, and how it is changed; both follow from seed, epoch and index alone."""
+"""The order and the augmentation of samples; both depend only on the seed, the epoch and the index."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 class EpochSampler(DistributedSampler[tuple[int, int]]):
     """Yields (epoch, index) of all samples, shuffled by the seed and the epoch.
 
-    The epoch travels with the index, so that workers which live longer than one epoch augment each epoch
-    anew. Of several processes each yields its own samples, all the same number of them: up to
-    `processes - 1` samples, others in each epoch, are left out.
+    Workers outlive an epoch. They get the epoch with each index, so that each epoch has its own augmentation.
+    With several processes each process yields other samples, and all yield the same number. So each epoch
+    leaves out up to `processes - 1` samples, chosen at random.
 
     Args:
         size: The number of samples.
         seed: Not negative.
-        process: Which of the processes this one is, counted from 0.
-        processes: How many share the samples.
+        process: The number of this process, counted from 0.
+        processes: The number of processes that share the samples.
 
     Example:
         >>> sampler = EpochSampler(4, seed=0)
@@ -40,7 +40,7 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
     """
 
     def __init__(self, size: int, *, seed: int, process: int = 0, processes: int = 1) -> None:
-        # Lightning leaves a DistributedSampler as it is, and would wrap any other.
+        # Lightning keeps a DistributedSampler, and replaces any other sampler.
         super().__init__(range(size), processes, process, seed=seed, drop_last=True)  # type: ignore[arg-type]
         self.size = size
 
@@ -55,14 +55,14 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
 
 
 class ShareSampler(DistributedSampler[int]):
-    """Yields each index in one of the processes, in order; their numbers differ by one at most.
+    """Yields each index in one of the processes, in order; the shares differ by at most one index.
 
-    torch's own gives some indices to two processes, so that these samples would count twice in a mean.
+    torch's own sampler gives some indices to two processes, so these samples would count twice in a mean.
 
     Args:
         size: The number of samples.
-        process: Which of the processes this one is, counted from 0.
-        processes: How many share the samples.
+        process: The number of this process, counted from 0.
+        processes: The number of processes that share the samples.
 
     Example:
         >>> [list(ShareSampler(5, process=process, processes=2)) for process in (0, 1)]
@@ -81,14 +81,15 @@ class ShareSampler(DistributedSampler[int]):
 
 
 class AugmentedDataset(Dataset[Sample]):
-    """The samples of a data set, changed at random.
+    """The samples of a data set with augmented images.
 
-    Its index is (epoch, index).
+    A sample is asked for by (epoch, index).
 
     Args:
-        dataset: Gives (image, label) for an index.
-        seed: Not negative.
-        augment: Takes an image and a generator; by default it turns by multiples of 90° and reflects.
+        dataset: A data set that returns (image, label) for an index.
+        seed: The seed of the augmentation, not negative.
+        augment: A function of an image and a generator that returns the augmented image; by default it turns
+            by multiples of 90° and reflects.
 
     Example:
         >>> images = [(torch.arange(4.0).reshape(1, 2, 2), torch.tensor(1))]
@@ -113,6 +114,6 @@ class AugmentedDataset(Dataset[Sample]):
 
 
 def _generator(*entropy: int) -> torch.Generator:
-    """Return a generator that is the same for the same numbers, and unrelated for any others."""
+    """Return a generator that depends only on the numbers; other numbers give an unrelated generator."""
     state = np.random.SeedSequence(entropy).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)

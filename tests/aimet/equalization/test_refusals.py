@@ -8,8 +8,8 @@ from block_networks import Network, convolution, norm, relative_change, same, we
 from torch import nn
 
 from eq_aimet import EqAimetError, equalize_equivariant, hookimpl, plugin_manager
-from eq_aimet.aimet.snapshot import Snapshot
 from eq_aimet.errors import EqualizationError, InvalidArgumentError, PluginError
+from eq_aimet.snapshot import Snapshot
 from eq_aimet.symmetry import stored_blocks
 
 IMAGE = torch.randn(2, 3, 17, 17, generator=torch.Generator().manual_seed(1))

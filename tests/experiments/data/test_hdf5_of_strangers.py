@@ -196,7 +196,5 @@ def test_a_pipe_does_not_hang(folder):
 def test_packed_archives_are_named(folder):
     (folder / X).unlink()
     (folder / "train.npz").write_bytes(b"")
-    with pytest.raises(
-        DataError, match=r"`train\.npz` is a packed archive, .*: unpack it to HDF5 files first"
-    ):
+    with pytest.raises(DataError, match=r"`train\.npz` is a packed archive, .*Unpack it to HDF5 files first"):
         PCamDataset(folder, "train")

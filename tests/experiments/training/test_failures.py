@@ -133,7 +133,7 @@ def test_a_training_loss_that_is_not_finite(tmp_path, value, shown):
     with pytest.raises(
         InvalidArgumentError,
         match=r"`learning_rate`: received 0\.02, with which the training loss of epoch 2 became "
-        r"(nan|inf); expected one with which the loss stays finite\. Try `learning_rate=0.002`\.",
+        r"(nan|inf); expected a learning rate with which the loss stays finite\. Try `learning_rate=0.002`\.",
     ):
         train_classifier(failing, TinyData(), tmp_path, epochs=EPOCHS, progress=False)
     assert steps == [0] * 4 + [1] * 2
