@@ -1,4 +1,4 @@
-from .adapters.moving import carry_weights
+from .adapters.weight_transfer import carry_weights
 from .aimet.equalization.cross_layer_equalization import equalize_equivariant
 from .aimet.equalization.hooks import EquivariantHooks
 from .aimet.equalization.report import (

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from eq_aimet.adapters.argument_checks import check_model, checked_inputs
-from eq_aimet.adapters.inputs import bind_inputs
-from eq_aimet.adapters.tracing import trace_plain_model
-from eq_aimet.adapters.wrappers import unwrapped
+from eq_aimet.adapters.tracing.argument_checks import check_model, checked_inputs
+from eq_aimet.adapters.tracing.inputs import bind_inputs
+from eq_aimet.adapters.tracing.plain_model import trace_plain_model
+from eq_aimet.adapters.tracing.wrappers import unwrapped
 from eq_aimet.plugins import plain_module
 from eq_aimet.symmetry.orbits import remove_rounding
 

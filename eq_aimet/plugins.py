@@ -10,7 +10,7 @@ import torch
 
 from eq_aimet import hookspecs
 from eq_aimet.adapters.libraries import package_of
-from eq_aimet.adapters.refusals import place_of
+from eq_aimet.adapters.tracing.refusals import place_of
 from eq_aimet.errors import EqAimetError, PluginError
 from eq_aimet.symmetry.blocks import LayerBlocks, stored_blocks
 from eq_aimet.symmetry.layers import channel_counts

@@ -18,7 +18,7 @@ from types import ModuleType
 import wrapt
 
 from eq_aimet.adapters.libraries import ADAPTERS
-from eq_aimet.adapters.lie_learn_stand_in import offer_stand_in
+from eq_aimet.adapters.mending.lie_learn_stand_in import offer_stand_in
 
 __all__ = ["connect"]
 

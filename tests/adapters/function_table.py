@@ -4,7 +4,7 @@ import re
 
 from test_functions import FUNCTIONS, exported
 
-from eq_aimet.adapters.functions.conversion import CONVERTERS
+from eq_aimet.adapters.tracing.functions.conversion import CONVERTERS
 
 
 def function_rows():

@@ -15,9 +15,9 @@ from e2cnn.kernels import utils as kernel_utils
 from e2cnn.nn.modules.batchnormalization import gnorm
 from e2cnn.nn.modules.r2_conv import basisexpansion_blocks, basisexpansion_singleblock
 
-from eq_aimet.adapters import precision
 from eq_aimet.adapters.e2cnn import compatibility, enn, gspaces
-from eq_aimet.adapters.rebinding import Namespace
+from eq_aimet.adapters.mending import precision
+from eq_aimet.adapters.mending.rebinding import Namespace
 
 # Runs in a process of its own, where e2cnn is as it was installed until the adapter is imported.
 PROBES = """

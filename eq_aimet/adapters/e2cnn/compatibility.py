@@ -20,9 +20,9 @@ from e2cnn.kernels import utils as kernel_utils
 from e2cnn.nn.modules.batchnormalization import gnorm
 from e2cnn.nn.modules.r2_conv import basisexpansion_blocks, basisexpansion_singleblock
 
-from eq_aimet.adapters.mending import Mend, apply_mends, lay_out_einsums, views_einsums
-from eq_aimet.adapters.precision import follow_double, single_precision_classes
-from eq_aimet.adapters.rebinding import Namespace
+from eq_aimet.adapters.mending.mends import Mend, apply_mends, lay_out_einsums, views_einsums
+from eq_aimet.adapters.mending.precision import follow_double, single_precision_classes
+from eq_aimet.adapters.mending.rebinding import Namespace
 
 __all__ = ["MENDS", "apply"]
 

@@ -10,7 +10,7 @@ from e2cnn.nn import FieldType
 from e2cnn.nn.modules.utils import indexes_from_labels
 
 from eq_aimet.adapters.e2cnn.expansion import LazyBlocksBasisExpansion
-from eq_aimet.adapters.rebinding import rebind
+from eq_aimet.adapters.mending.rebinding import rebind
 
 __all__ = ["fast_constructor"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from e2cnn.nn import R2Conv
 
-from eq_aimet.adapters.rebinding import rebind
+from eq_aimet.adapters.mending.rebinding import rebind
 
 __all__ = ["GroupedR2Conv", "convolve_in_wide_groups"]
 

@@ -16,8 +16,8 @@ from escnn.group import _numerical, cyclic_group
 from escnn.gspaces import GSpace0D, no_base_space
 from escnn.nn.modules.batchnormalization import gnorm
 
-from eq_aimet.adapters.mending import Mend, apply_mends, lay_out_einsums, views_einsums
-from eq_aimet.adapters.precision import follow_double, single_precision_classes
+from eq_aimet.adapters.mending.mends import Mend, apply_mends, lay_out_einsums, views_einsums
+from eq_aimet.adapters.mending.precision import follow_double, single_precision_classes
 
 __all__ = ["MENDS", "apply"]
 

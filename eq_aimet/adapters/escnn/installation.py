@@ -6,7 +6,7 @@ import warnings
 from importlib import import_module
 from types import ModuleType
 
-from eq_aimet.adapters.lie_learn_stand_in import offer_stand_in
+from eq_aimet.adapters.mending.lie_learn_stand_in import offer_stand_in
 from eq_aimet.errors import MissingPackageError
 
 __all__ = ["MINIMUM_VERSION", "import_escnn"]

@@ -18,8 +18,8 @@ import torch
 from eq_aimet.aimet.equalization.cls_sets import unsafe_layers
 from eq_aimet.aimet.equalization.high_bias_fold import HighBiasFoldMode
 from eq_aimet.aimet.equalization.recorder import Recorder
-from eq_aimet.aimet.equalization.scale_trace import Trace
-from eq_aimet.aimet.equalization.scale_tracer import trace_scales
+from eq_aimet.aimet.equalization.scale_tracing.scale_trace import Trace
+from eq_aimet.aimet.equalization.scale_tracing.scale_tracer import trace_scales
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry.layers import is_layer
 

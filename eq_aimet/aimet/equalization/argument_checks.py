@@ -10,7 +10,7 @@ import torch
 from aimet_torch.utils import create_rand_tensors_given_shapes
 
 from eq_aimet.adapters.libraries import package_of
-from eq_aimet.adapters.refusals import is_raised_by_user, place_of
+from eq_aimet.adapters.tracing.refusals import is_raised_by_user, place_of
 from eq_aimet.errors import EqAimetError, EqualizationError, ForwardError, InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
 from eq_aimet.symmetry.calling import as_arguments, map_tensors, tensors_in

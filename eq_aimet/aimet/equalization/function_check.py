@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from eq_aimet.aimet.equalization.module_rules import channel_dim
+from eq_aimet.aimet.equalization.scale_tracing.module_rules import channel_dim
 from eq_aimet.errors import EqualizationError
 from eq_aimet.symmetry.calling import call_model, map_tensors, tensors_in
 from eq_aimet.symmetry.layers import is_layer

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from eq_aimet.aimet.equalization.regions import Joints
-from eq_aimet.aimet.equalization.scale_variables import Ids, Threshold, joined_classes
+from eq_aimet.aimet.equalization.scale_tracing.scale_variables import Ids, Threshold, joined_classes
 from eq_aimet.aimet.output_statistics import scale_statistics
 from eq_aimet.symmetry.layers import channel_counts, is_transposed, layer_ranges
 from eq_aimet.symmetry.scaling import FloatArray, pair_scales, scale_channels

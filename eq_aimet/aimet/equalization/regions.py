@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from eq_aimet.aimet.equalization.scale_trace import Trace
-from eq_aimet.aimet.equalization.scale_variables import Ids
+from eq_aimet.aimet.equalization.scale_tracing.scale_trace import Trace
+from eq_aimet.aimet.equalization.scale_tracing.scale_variables import Ids
 
 __all__ = ["Joint", "Joints", "find_joints"]
 

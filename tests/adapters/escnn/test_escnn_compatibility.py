@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from eq_aimet.adapters.escnn import compatibility, enn, gspaces
-from eq_aimet.adapters.precision import single_precision_classes
+from eq_aimet.adapters.mending.precision import single_precision_classes
 
 ROOT = Path(__file__).parents[3]
 # Runs in a process of its own, where escnn is as it was installed until the adapter is imported.

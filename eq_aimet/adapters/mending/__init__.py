@@ -1,0 +1,1 @@
+"""How a library that fails on current torch or numpy is repaired, only where it needs it."""

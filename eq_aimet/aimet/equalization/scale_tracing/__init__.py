@@ -1,0 +1,1 @@
+"""One forward pass that shows which scales can move: scale variables travel along with the values."""
