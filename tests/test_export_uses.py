@@ -20,7 +20,6 @@ def plain():
     return export_model(random_network(export_networks.Classifier), image())
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_tracing_by_torch(plain):
     with torch.no_grad():
         traced = torch.jit.trace(plain, image())
@@ -29,7 +28,6 @@ def test_tracing_by_torch(plain):
         assert torch.allclose(program.module()(image(3)), plain(image(3)), atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_onnx(plain, tmp_path):
     import onnxruntime
 
@@ -44,7 +42,6 @@ def test_onnx(plain, tmp_path):
         assert torch.allclose(torch.from_numpy(output), plain(image(3)), atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["Residual", "Sliced", "Classifier"])
 def test_aimet_reads_and_simulates(name):
     from aimet_torch.meta.connectedgraph import ConnectedGraph
