@@ -23,23 +23,24 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_table"]
 
-_TURNS = ((-0.22, 90), (0.22, 45))  # where a model's errors lie about its place
+_TURNS = ((-0.22, 90), (0.22, 45))  # the offset of a model's mark, and the angle
 _ZERO = 1e-18  # where an error of exactly 0 is drawn on the logarithmic axis
 
 
 def plot_table(rows: Sequence[TableRow], *, test_images: int | None = None, title: str = "") -> bytes:
     """Return a PNG with the accuracy and the rotation errors of each model, in FP32 and in INT8.
 
-    Hollow marks are FP32, filled ones INT8.
+    Hollow marks are FP32, and filled marks are INT8.
 
     Args:
-        rows: What was measured of each model, at most seven.
-        test_images: How many images the accuracies were measured on; if given, bars show the 95 % interval
-            that so many images leave open (Wilson's).
-        title: What is written above.
+        rows: The measurements of each model, at most seven models.
+        test_images: The number of test images. If it is given, bars show Wilson's 95 % interval of the
+            accuracy.
+        title: The text above the picture.
 
     Raises:
-        InvalidArgumentError: There is no row, there are too many, or two have one name; or no test image.
+        InvalidArgumentError: There is no row, there are too many rows, two rows have the same name, or
+            `test_images` is below 1.
 
     Example:
         >>> from eq_aimet.experiments import DeviceFigures, TableRow
@@ -81,7 +82,7 @@ def plot_table(rows: Sequence[TableRow], *, test_images: int | None = None, titl
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a probability of which `share` of `count` trials came out.
+    """Return Wilson's 95 % interval of a probability, given the share of successes in `count` trials.
 
     Example:
         >>> low, high = wilson_interval(0.9, 100)

@@ -65,7 +65,7 @@ def test_the_export_is_as_equivariant_as_the_source(network, image, plain):
     # Converting in place would reach the bases that e2cnn shares between all networks.
     source = equivariance_error(copy.deepcopy(network), image, elements=TURNS)
     export = equivariance_error(plain, image, elements=TURNS)
-    assert export.worst <= max(source.worst, 1e-12)
+    assert export.worst <= max(1.001 * source.worst, 1e-12)  # the last digits are the processor's rounding
     assert export.worst < 1e-6
 
 

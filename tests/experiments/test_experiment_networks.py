@@ -49,9 +49,7 @@ def test_digits_have_one_channel_and_ten_classes():
 def test_networks_that_can_not_be_are_refused():
     with pytest.raises(InvalidArgumentError, match=r"`width`: received 0\.1"):
         check_network(settings(width=0.1))
-    with pytest.raises(
-        InvalidArgumentError, match="`--architecture`: received 'resnet'; expected one of mob"
-    ):
+    with pytest.raises(InvalidArgumentError, match="`architecture`: received 'resnet'; expected one of 'mob"):
         settings(architecture="resnet")
 
 

@@ -1,7 +1,7 @@
 """Pictures of a run, and one HTML report of it. Needs `pip install 'eq_aimet[recipes]'`.
 
-Measuring (`measure_…`) is separate from drawing (`plot_…`, which returns a PNG file's content). The names
-load what they need at first use.
+A `measure_…` function measures; a `plot_…` function draws, and returns the bytes of a PNG file. A new picture
+goes into a module of its own here. `eq_aimet.experiments.run_sections` puts it into the report.
 """
 
 import lazy_loader

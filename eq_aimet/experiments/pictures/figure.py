@@ -1,4 +1,4 @@
-"""What all pictures share: figures without pyplot, one set of colours and marks, PNG files' contents."""
+"""Figures without pyplot, and the colours, texts and PNG bytes that all pictures share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "to_png",
 ]
 
-# Okabe and Ito's colours, which the colour-blind can tell apart too.
+# Okabe and Ito's colours; colour-blind readers can tell them apart.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 SHADES = ("#0072B2", "#56B4E9")  # of neighbouring blocks
 INK = "#333333"
@@ -31,7 +31,7 @@ _DPI = 150
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Return a matplotlib figure of that size in inches, which needs no window system and leaves no state.
+    """Return a matplotlib figure of that size in inches; it needs no window system and no global state.
 
     A PNG of it has 150 pixels an inch.
 
@@ -72,7 +72,7 @@ def colours_of(names: Iterable[str]) -> dict[str, str]:
     """Return a colour for each model, the same for the same order of models in every picture.
 
     Raises:
-        InvalidArgumentError: There is no model, or more than there are colours to tell apart.
+        InvalidArgumentError: There is no model, or there are more models than colours.
 
     Example:
         >>> colours_of(["conventional", "equivariant"])
@@ -82,7 +82,7 @@ def colours_of(names: Iterable[str]) -> dict[str, str]:
     if not 1 <= len(listed) <= len(_COLOURS):
         raise InvalidArgumentError(
             "models",
-            received=len(listed) or "none",
+            received=len(listed) or "no model",
             expected=f"1 to {len(_COLOURS)} models in a picture",
             remedy="Draw several pictures, one for each group of models.",
         )
@@ -90,7 +90,7 @@ def colours_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def legend_below(figure: Any, marks: Sequence[Any], names: Sequence[str]) -> None:
-    """Put a legend below the figure, in place, in as many columns as have room beside each other."""
+    """Put a legend below the figure, in place, in up to four columns."""
     letters = max(len(name) for name in names) + 6  # with the mark
     room = int(figure.get_figwidth() * 12)  # letters in a line
     figure.legend(
@@ -115,9 +115,9 @@ def to_png(figure: Any, title: str = "") -> bytes:
 
 
 def literal(text: str, letters: int = 40) -> str:
-    """Return the text as one line for a picture, shortened where it is longer than so many letters.
+    """Return the text as one line for a picture, shortened to `letters` letters.
 
-    Dollars are escaped, between which matplotlib would read formulas.
+    Dollars are escaped, since matplotlib reads the text between two dollars as a formula.
 
     Example:
         >>> literal("a  long  name"), literal("a long name", letters=6)
@@ -125,5 +125,5 @@ def literal(text: str, letters: int = 40) -> str:
     """
     line = " ".join(text.split())
     short = line if len(line) <= letters else f"{line[: letters - 1]}…"
-    shown = f" {short}" if short.startswith("_") else short  # legends leave out what starts so
+    shown = f" {short}" if short.startswith("_") else short  # legends leave out a text that starts with _
     return shown.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""One HTML file of a run: it holds its pictures, and opens without a network and without JavaScript."""
+"""The HTML page of a run; it holds its pictures, and needs neither a network nor JavaScript."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with what is written below it.
+    """A picture and its caption.
 
     Attributes:
-        png: A PNG file's content.
-        alt: What the picture shows, for those who can't see it.
-        caption: How to read it.
+        png: The bytes of a PNG file.
+        alt: A description of the picture for readers who can't see it.
+        caption: The text below the picture; it says how to read the picture.
         width: The largest width on the page, in pixels of the screen.
     """
 
@@ -37,20 +37,20 @@ class Picture:
         if not isinstance(self.png, bytes) or not self.png.startswith(_PNG_SIGNATURE):
             raise InvalidArgumentError(
                 "png",
-                received=f"{type(self.png).__name__} of other content",
+                received=f"{type(self.png).__name__} that does not hold a PNG file",
                 expected="the bytes of a PNG file",
-                remedy="Pass what a `plot_…` function returns.",
+                remedy="Pass the result of a `plot_…` function.",
             )
 
     @property
     def size(self) -> tuple[int, int]:
-        """The picture's width and height in pixels, out of the PNG's header."""
+        """The picture's width and height in pixels, read from the PNG's header."""
         width, height = struct.unpack(">II", self.png[16:24])
         return width, height
 
     @property
     def data_uri(self) -> str:
-        """The picture as an address that holds it."""
+        """The picture as a `data:` address."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
 
 
@@ -60,7 +60,7 @@ class Section:
 
     Attributes:
         title: Its heading.
-        text: What is written first.
+        text: The text below the heading.
         tables: Its tables.
         pictures: Its pictures, below the tables.
     """
@@ -81,11 +81,11 @@ def build_html_report(
 ) -> str:
     """Return a page of HTML that needs no other file, no network and no JavaScript.
 
-    All texts are escaped. The page follows the reader's choice of light or dark, and prints.
+    All texts are escaped. The page follows the reader's choice of light or dark, and can be printed.
 
     Args:
         title: The page's name.
-        sections: What it holds, in order.
+        sections: The sections of the page, in order.
         subtitle: One line below the title.
         settings: Names and values of the run's settings, a table at the end.
         versions: Names and versions of the libraries, see `library_versions`.
@@ -101,7 +101,7 @@ def build_html_report(
     if not title.strip() or not sections:
         raise InvalidArgumentError(
             "sections" if title.strip() else "title",
-            received="none",
+            received="an empty one",
             expected="a title and at least one section",
             remedy="Give the page a name and a `Section`.",
         )
@@ -121,7 +121,7 @@ def build_html_report(
         settings={name: _readable(value) for name, value in (settings or {}).items()},
         versions=dict(versions or {}),
     )
-    # Half of a pair of surrogates, as undecodable file names hold them, is no text.
+    # Undecodable file names hold lone surrogates, which UTF-8 can't encode.
     return page.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The logits of a classifier that somebody passed."""
+"""The logits of a classifier, checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def classifier_logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Ten
         images: A batch of images, on the model's device.
 
     Raises:
-        InvalidArgumentError: The model fails on the images, or its output are no finite logits.
+        InvalidArgumentError: The model fails on the images, or its output is not finite logits.
 
     Example:
         >>> classifier_logits(torch.nn.Flatten(), torch.ones(1, 2, 1, 1))
@@ -29,8 +29,8 @@ def classifier_logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Ten
         raise InvalidArgumentError(
             "images",
             received=f"{tuple(images.shape)}, on which the model fails with {type(error).__name__}: {error}",
-            expected=f"images that {type(model).__name__} takes, on the model's device",
-            remedy="Compare shape and device with what the model was built for; the original error is above.",
+            expected=f"images of the shape that {type(model).__name__} takes, on the model's device",
+            remedy="Compare the shape and the device with those of the model; the original error is above.",
         ) from error
     if isinstance(logits, torch.Tensor) and logits.dim() == 2 and torch.isfinite(logits).all():
         return logits
@@ -39,5 +39,5 @@ def classifier_logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Ten
         "model",
         received=f"an output of {shape}, or one that is not finite",
         expected="finite logits, (batch, classes)",
-        remedy="Pass a classifier; for other networks there is `equivariance_error`.",
+        remedy="Pass a classifier. For another network call `equivariance_error`.",
     )

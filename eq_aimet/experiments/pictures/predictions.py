@@ -1,4 +1,4 @@
-"""A classifier's predictions on single images, and which images to show."""
+"""A classifier's predictions on single images, and the choice of images to show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Predictions", "choose_examples", "measure_predictions"]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier says of each image.
+    """A classifier's answer for each image.
 
     Attributes:
         classes: The predicted class of each image.
@@ -30,7 +30,7 @@ class Predictions:
 
     @property
     def right(self) -> tuple[bool, ...]:
-        """Whether each image is classified rightly."""
+        """Whether each image is classified correctly."""
         return tuple(found == label for found, label in zip(self.classes, self.labels, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,14 +46,14 @@ def measure_predictions(
     The model must be in eval mode and on the images' device; it is not changed.
 
     Args:
-        model: Takes images, gives logits, (batch, classes).
-        images: (batch, channels, H, W).
-        labels: Int64, (batch,).
-        batch_size: How many images are computed at a time.
+        model: The classifier; it takes images and returns logits, (batch, classes).
+        images: The images, (batch, channels, H, W).
+        labels: The classes of the images, int64, (batch,).
+        batch_size: The number of images that run through the model at once.
 
     Raises:
-        InvalidArgumentError: There are no images, or not as many labels; or the model fails on the images, or
-            gives something else than finite logits.
+        InvalidArgumentError: There is no image, the numbers of images and labels differ, the model fails on
+            the images, or its output is not finite logits.
 
     Example:
         >>> logits = torch.tensor([[0.0, 3.0], [2.0, 0.0]])
@@ -64,7 +64,7 @@ def measure_predictions(
         raise InvalidArgumentError(
             "labels",
             received=f"shape {tuple(labels.shape)} for {len(images)} images",
-            expected="one label for each of at least one image",
+            expected="at least one image, and one label for each image",
             remedy="Give the labels of the same images.",
         )
     with torch.no_grad():
@@ -74,14 +74,15 @@ def measure_predictions(
 
 
 def choose_examples(predictions: Mapping[str, Predictions], count: int) -> tuple[int, ...]:
-    """Return the images to show, in their order: as many with a wrong answer as with right ones alone.
+    """Return the indices of the images to show, in order.
 
-    Taken are the first of either kind, so that nobody has picked them; where one kind is rarer, more
-    are taken of the other.
+    One half are the first images that all models classify correctly. The other half are the first images that
+    at least one model classifies wrongly. So nobody has picked the images. If one kind has too few images,
+    the other kind fills the places.
 
     Args:
         predictions: The predictions of each model on the same images.
-        count: How many images to return; all, if there are fewer.
+        count: The number of images to return; if there are fewer images, all are returned.
 
     Raises:
         InvalidArgumentError: There is no model, the models saw different images, or the count is below 1.
@@ -93,7 +94,7 @@ def choose_examples(predictions: Mapping[str, Predictions], count: int) -> tuple
     if len({found.labels for found in predictions.values()}) != 1:
         raise InvalidArgumentError(
             "predictions",
-            received=f"{len(predictions)} models on different images" if predictions else "none",
+            received=f"{len(predictions)} models on different images" if predictions else "no model",
             expected="the predictions of at least one model, all on the same images",
             remedy="Measure all models on the same images, in the same order.",
         )

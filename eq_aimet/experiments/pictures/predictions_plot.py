@@ -1,4 +1,4 @@
-"""The picture of examples: patches with what each model says of them."""
+"""The picture of examples: images with each model's answer."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def plot_examples(
 ) -> bytes:
     """Return a PNG with images, the class of each, and each model's answer with its probability.
 
-    The circle is what networks see that mask their input.
+    The circle shows the part that networks with a circular mask see.
 
     Args:
-        images: With 1 or 3 channels and values from 0 to 1, (batch, channels, H, W).
-        predictions: Each model's predictions on these images, by its name.
-        indices: Which images to show, see `choose_examples`; the first twelve if left out.
-        class_names: The classes' names in their order; their numbers if left out.
-        title: What is written above.
+        images: The images, (batch, channels, H, W), of 1 or 3 channels with values from 0 to 1.
+        predictions: The predictions on these images, by the model's name.
+        indices: The indices of the images to show, see `choose_examples`; by default the first twelve.
+        class_names: The names of the classes in order; by default their numbers.
+        title: The text above the picture.
 
     Raises:
         InvalidArgumentError: Images, predictions and indices do not fit each other.
@@ -81,7 +81,7 @@ def _write_answer(
 ) -> None:
     right = found.classes[index] == found.labels[index]
     mark = "✓" if right else "✗"
-    # Of two classes the mark alone says which one it is.
+    # With two classes the mark tells the class.
     said = "" if right or len(class_names) == 2 else f" {_class_name(found.classes[index], class_names)}"
     percent = f"{100 * found.probabilities[index]:.0f} %"
     room = _LETTERS - len(percent) - len(said) - 3
@@ -112,7 +112,7 @@ def _check(
     shown: Sequence[int],
     class_names: Sequence[str],
 ) -> tuple[int, ...]:
-    """Return the images' labels."""
+    """Return the labels of all images after checking that the arguments agree."""
     lengths = {len(found.labels) for found in predictions.values()}
     if images.dim() != 4 or images.shape[1] not in (1, 3):
         argument, received = "images", f"shape {tuple(images.shape)}"

@@ -28,16 +28,16 @@ def plot_layer_ranges(before: LayerRanges, after: LayerRanges, *, title: str = "
 
     A light bar reaches from the smallest to the largest weight, a dark one from the lower to the upper
     quartile, and a white dash is the median. Weights are relative to the layer's largest magnitude, so that
-    the height of the picture is what one INT8 encoding of the layer spans. Neighbouring rotation blocks have
-    different shades.
+    the height of the picture is the range of one INT8 encoding of the whole layer. Neighbouring rotation
+    blocks have different shades.
 
     Args:
         before: The layer with its batch norm folded.
         after: The same layer, equalized.
-        title: What is written above.
+        title: The text above the picture.
 
     Raises:
-        InvalidArgumentError: These are different layers.
+        InvalidArgumentError: `before` and `after` are different layers.
 
     Example:
         >>> import torch
@@ -72,15 +72,15 @@ def plot_range_ratios(
 ) -> bytes:
     """Return a PNG with the ratio of the largest to the smallest channel range of each layer.
 
-    Dead channels are left out of the ratios. The picture is as high as the model is deep.
+    The ratios leave out dead channels. The height of the picture grows with the number of layers.
 
     Args:
         before: The layers with their batch norms folded.
         after: The same layers, equalized.
-        title: What is written above.
+        title: The text above the picture.
 
     Raises:
-        InvalidArgumentError: There are no layers, or these are different ones.
+        InvalidArgumentError: There is no layer, or `before` and `after` are different layers.
 
     Example:
         >>> import torch
@@ -171,9 +171,9 @@ def _check_pair(before: Sequence[LayerRanges], after: Sequence[LayerRanges]) -> 
     differing = sorted({name for name, _ in set(pairs) ^ set(others)})
     raise InvalidArgumentError(
         "after",
-        received=f"layers that differ from those before in {', '.join(differing[:5])}"
+        received=f"layers that differ from `before` in {', '.join(differing[:5])}"
         if differing
-        else "none",
-        expected="the same layers, in the same order, with as many channels",
+        else "no layer",
+        expected="the same layers as in `before`, in the same order, with the same channels",
         remedy="Measure the same model before and after; equalization changes no name.",
     )

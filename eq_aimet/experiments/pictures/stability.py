@@ -1,4 +1,4 @@
-"""Measuring how steady a classifier's answers are while its images make a full turn."""
+"""The stability of a classifier's predictions while its images make a full turn."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Stability", "measure_stability"]
 
 @dataclass(frozen=True)
 class Stability:
-    """What a turn of its images changes of a classifier's answers.
+    """The stability of a classifier's predictions under turns of its images.
 
     Attributes:
         angles: Degrees counter-clockwise, from 0 to below 360.
-        agreement: At each angle, the share of images whose predicted class is that at 0°, from 0 to 1.
+        agreement: At each angle, the share of images with the same predicted class as at 0°, from 0 to 1.
         logit_change: At each angle, the mean change of a logit against 0°, relative to the mean magnitude
             of the logits at 0°.
-        images: How many images were turned.
+        images: The number of images that were turned.
     """
 
     angles: tuple[float, ...]
@@ -33,7 +33,7 @@ class Stability:
     images: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain values for JSON, with the worst of them."""
+        """Return the figures as plain values for JSON, with the worst angle's figures."""
         return {
             **asdict(self),
             "worst_agreement": min(self.agreement),
@@ -51,20 +51,20 @@ def measure_stability(
 ) -> Stability:
     """Return how often a classifier keeps its answer while its images make a full turn.
 
-    All images, those at 0° too, are zeroed outside the inscribed circle, since a turn changes the corners.
-    Multiples of 90° only move the pixels; other angles interpolate, so that what they change is in part the
-    interpolation's. It is measured on a copy of the model in eval mode, in float64 by default, because
-    float32's order of summation alone flips roundings of a quantized model.
+    Each image, at 0° too, is zero outside the inscribed circle, since a turn would change the corners. Turns
+    by multiples of 90° only move pixels. Turns by other angles interpolate, which is a part of the change.
+    The function runs a copy of the model in eval mode, by default in float64: in float32 the order of
+    summation flips roundings of a quantized model.
 
     Args:
-        model: Takes images, gives logits, (batch, classes).
-        images: Floating-point, (batch, channels, H, H), on the model's device.
-        step: Degrees from one angle to the next; a divisor of 90, so that the exact turns are among them.
-        dtype: The floating-point type to compute in.
-        batch_size: How many images are computed at a time.
+        model: The classifier; it takes images and returns logits, (batch, classes).
+        images: The images, floating-point, (batch, channels, H, H), on the model's device.
+        step: The degrees from one angle to the next; a divisor of 90, so that the exact turns are included.
+        dtype: The floating-point type of the computation.
+        batch_size: The number of images that run through the model at once.
 
     Raises:
-        InvalidArgumentError: An argument is unfit, or the model can't run on the images.
+        InvalidArgumentError: An argument is not as described, or the model fails on the images.
 
     Example:
         >>> images = torch.rand(2, 2, 9, 9)

@@ -28,16 +28,16 @@ _DASHES = ("-", (0, (3, 1.5)), (0, (1, 1)))
 def plot_stability(stabilities: Mapping[str, Mapping[str, Stability]], *, title: str = "") -> bytes:
     """Return a PNG with the share of unchanged predictions and the change of the logits over a full turn.
 
-    A colour is a model, a dash a precision. Heavy vertical lines are the multiples of 90°, which move pixels
-    only; faint ones are those of 45°.
+    Each model has a colour, and each precision a dash. Heavy vertical lines mark the multiples of 90°, which
+    only move pixels. Faint lines mark the odd multiples of 45°.
 
     Args:
-        stabilities: Of each model by its name, what was measured of each precision by its name, at most
-            three: `{"equivariant": {"FP32": …, "INT8": …}}`.
-        title: What is written above.
+        stabilities: The stabilities by the model's name and the precision's name, at most three precisions
+            each: `{"equivariant": {"FP32": …, "INT8": …}}`.
+        title: The text above the picture.
 
     Raises:
-        InvalidArgumentError: There is nothing to draw, or more than can be told apart.
+        InvalidArgumentError: There is no stability, or there are too many models or precisions.
 
     Example:
         >>> from eq_aimet.experiments.pictures import Stability
@@ -51,7 +51,7 @@ def plot_stability(stabilities: Mapping[str, Mapping[str, Stability]], *, title:
     agreement_axes, change_axes = figure.subplots(2, 1, sharex=True)
     for model, precisions in stabilities.items():
         for (precision, found), dash in zip(precisions.items(), _DASHES, strict=False):
-            angles = [*found.angles, 360.0]  # which is 0° again
+            angles = [*found.angles, 360.0]  # the same as 0°
             look = {"color": colours[model], "linestyle": dash, "linewidth": 1.8}
             label = literal(f"{model} {precision}")
             agreement_axes.plot(angles, [*found.agreement, found.agreement[0]], label=label, **look)

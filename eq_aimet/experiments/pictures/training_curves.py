@@ -25,15 +25,15 @@ __all__ = ["plot_training"]
 def plot_training(histories: Mapping[str, Sequence[EpochRecord]], *, title: str = "") -> bytes:
     """Return a PNG with the loss and the accuracy of each model over the epochs.
 
-    Solid lines are the validation's, dashed ones the training's. A ring marks the epoch whose weights are
+    Solid lines show the validation, and dashed lines the training. A ring marks the epoch whose weights are
     kept.
 
     Args:
-        histories: Each model's records by its name, at most seven models.
-        title: What is written above.
+        histories: The records by the model's name, at most seven models.
+        title: The text above the picture.
 
     Raises:
-        InvalidArgumentError: There is no model, there are too many, or one has no record.
+        InvalidArgumentError: There is no model, there are too many models, or a model has no record.
 
     Example:
         >>> from eq_aimet.experiments.training.history import EpochRecord
@@ -65,7 +65,7 @@ def plot_training(histories: Mapping[str, Sequence[EpochRecord]], *, title: str 
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         tidy(axes)
-    # Below both, where it hides no curve.
+    # The legend is below both pictures, where it hides no curve.
     lines, names = accuracy_axes.get_legend_handles_labels()
     legend_below(figure, lines, names)
     return to_png(figure, title)

@@ -1,4 +1,4 @@
-"""What a run was computed with."""
+"""The versions of the libraries that a run uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measuring how widely the weights of each output channel range, layer by layer."""
+"""The range of the weights of each output channel, layer by layer."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class LayerRanges:
         median: Each channel's median.
         upper_quartile: Each channel's upper quartile.
         maximum: Each channel's largest weight.
-        ranges: Each channel's largest magnitude, which is what cross-layer equalization calls its range.
-        blocks: The sizes of the rotation blocks in channel order; `None` where the layer has none.
+        ranges: Each channel's largest magnitude; cross-layer equalization calls it the range.
+        blocks: The sizes of the rotation blocks in channel order; `None` if the layer has no blocks.
     """
 
     name: str
@@ -45,38 +45,38 @@ class LayerRanges:
 
     @property
     def largest(self) -> float:
-        """The largest magnitude of all weights: the range that one encoding of the whole layer must span."""
+        """The largest magnitude of all weights, which one encoding of the whole layer must span."""
         return max(self.ranges)
 
     @property
     def dead(self) -> int:
-        """How many channels have no weight but zero."""
+        """The number of channels whose weights are all zero."""
         return sum(value == 0.0 for value in self.ranges)
 
     @property
     def ratio(self) -> float:
-        """The largest channel's range over the smallest's, dead channels aside; 1.0 if all are dead."""
+        """The largest range of a channel over the smallest, without dead channels; 1.0 if all are dead."""
         alive = [value for value in self.ranges if value > 0.0]
         return max(alive) / min(alive) if alive else 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the layer as plain values for JSON, with what follows from them."""
+        """Return the layer as plain values for JSON, with the values of the properties."""
         return {**asdict(self), "largest": self.largest, "dead": self.dead, "ratio": self.ratio}
 
 
 def measure_weight_ranges(model: torch.nn.Module) -> tuple[LayerRanges, ...]:
     """Return the weight ranges of each convolution and linear layer, from input to output.
 
-    A model without a graph of torch.fx is gone through in the order in which its layers were registered.
+    The layers of a model that is not a `torch.fx.GraphModule` come in the order of their registration.
 
-    A comparison of before and after equalization needs batch norms that are folded in both, since their
-    scales are part of the weights that are quantized.
+    To compare a model before and after equalization, fold its batch norms first: equalization folds them, and
+    their scales become a part of the weights.
 
     Args:
         model: A plain torch model, or the `model` of AIMET's `QuantizationSimModel`.
 
     Raises:
-        InvalidArgumentError: The model holds no such layer, or a weight is not finite.
+        InvalidArgumentError: The model holds no convolution and no linear layer, or a weight is not finite.
 
     Example:
         >>> layer = torch.nn.Conv2d(1, 2, 1, bias=False)
@@ -97,28 +97,28 @@ def measure_weight_ranges(model: torch.nn.Module) -> tuple[LayerRanges, ...]:
         raise InvalidArgumentError(
             "model",
             received=f"a {type(model).__name__} without convolutions and linear layers",
-            expected="a plain torch model that has some",
+            expected="a plain torch model with at least one convolution or linear layer",
             remedy="Export an e2cnn model with `export_model` first.",
         )
     return found
 
 
 def most_uneven_layer(layers: Sequence[LayerRanges], *, channels_at_most: int = 128) -> str:
-    """Return the name of the layer whose channels differ most: the one to look at in detail.
+    """Return the name of the layer whose channels differ most, for a picture of this layer.
 
-    Depthwise layers come first, as in the pictures of Nagel et al., arXiv 1906.04721, and layers with few
-    enough channels to see each; the others count where there is none.
+    If the model has depthwise layers, only these count, as in the pictures of Nagel et al., arXiv 1906.04721.
+    If some of them have at most `channels_at_most` channels, only these count.
 
     Args:
         layers: The layers before equalization.
-        channels_at_most: How many channels a picture can show one by one.
+        channels_at_most: The number of channels that a picture can show one by one.
 
     Raises:
         InvalidArgumentError: There is no layer.
     """
     if not layers:
         raise InvalidArgumentError(
-            "layers", received="none", expected="at least one layer", remedy="Measure a model that has some."
+            "layers", received="no layer", expected="at least one", remedy="Measure a model with layers."
         )
     depthwise = [layer for layer in layers if layer.kind == "depthwise"] or layers
     shown = [layer for layer in depthwise if len(layer.ranges) <= channels_at_most] or depthwise
@@ -126,7 +126,7 @@ def most_uneven_layer(layers: Sequence[LayerRanges], *, channels_at_most: int = 
 
 
 def _in_order(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
-    """Return the modules with their names in the order of execution where the model has a graph."""
+    """Return the modules with their names, in the order of execution if the model has a graph."""
     modules = dict(model.named_modules())
     if not isinstance(model, torch.fx.GraphModule):
         return list(modules.items())

@@ -1,11 +1,12 @@
 """Random networks and random sequences of the steps: the simulation stays exactly equivariant."""
 
 import hypothesis
+import pytest
 import torch
 from aimet_torch.adaround.adaround_weight import Adaround, AdaroundParameters
 from aimet_torch.seq_mse import apply_seq_mse
 from hypothesis import strategies
-from networks import IMAGES, KINDS, assert_tied, network, run, simulate
+from networks import IMAGES, KINDS, SPACES, assert_tied, exported, network, run, simulate
 from torch.utils.data import DataLoader
 
 from eq_aimet import correct_bias, equivariance_error, equivariant_hooks, tie_encodings, tie_parameters
@@ -45,12 +46,34 @@ STEPS = {
 }
 
 
-@hypothesis.settings(
-    max_examples=5,
-    deadline=None,
-    derandomize=True,
-    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
-)
+SETTINGS = {
+    "deadline": None,
+    "derandomize": True,
+    "phases": [hypothesis.Phase.explicit, hypothesis.Phase.generate],
+}
+SEQUENCES = {
+    "seed": strategies.integers(0, 1000),
+    "granularity": strategies.sampled_from(["tensor", "channel"]),
+    "bits": strategies.sampled_from([4, 8]),
+    "rounded": strategies.booleans(),
+    "steps": strategies.lists(strategies.sampled_from(sorted(STEPS)), min_size=1, max_size=3, unique=True),
+}
+
+
+def follow(model, folder, granularity, bits, rounded, steps):
+    """Return the simulation of a model after the steps."""
+    if rounded:
+        model = adaround(model, folder)
+    sim = simulate(model, granularity, bits)
+    for step in steps:
+        # Training changes the weights, so that the statistics of the batch norms may not hold any more.
+        if step != "bias, computed" or "training" not in steps:
+            STEPS[step](sim)
+    tie_encodings(sim)
+    return sim
+
+
+@hypothesis.settings(max_examples=5, **SETTINGS)
 @hypothesis.example(
     kind=(4, "channel"),
     seed=1,
@@ -59,25 +82,26 @@ STEPS = {
     rounded=True,
     steps=["SeqMSE", "bias, measured"],
 )
-@hypothesis.given(
-    kind=strategies.sampled_from(KINDS),
-    seed=strategies.integers(0, 1000),
-    granularity=strategies.sampled_from(["tensor", "channel"]),
-    bits=strategies.sampled_from([4, 8]),
-    rounded=strategies.booleans(),
-    steps=strategies.lists(strategies.sampled_from(sorted(STEPS)), min_size=1, max_size=3, unique=True),
-)
-def test_any_sequence_of_steps_keeps_the_symmetry(
-    tmp_path_factory, kind, seed, granularity, bits, rounded, steps
-):
-    model = network(*kind, seed=seed)
-    if rounded:
-        model = adaround(model, tmp_path_factory.mktemp("rounded"))
-    sim = simulate(model, granularity, bits)
-    for step in steps:
-        # Training changes the weights, so that the statistics of the batch norms may not hold any more.
-        if step != "bias, computed" or "training" not in steps:
-            STEPS[step](sim)
-    tie_encodings(sim)
+@hypothesis.given(kind=strategies.sampled_from(KINDS), **SEQUENCES)
+def test_any_sequence_of_steps_keeps_the_symmetry(tmp_path_factory, kind, seed, **sequence):
+    sim = follow(network(*kind, seed=seed), tmp_path_factory.mktemp("rounded"), **sequence)
     assert_tied(sim)
     assert equivariance_error(sim.model, IMAGES[:3]).worst == 0.0
+
+
+@pytest.mark.parametrize("name", SPACES)
+@hypothesis.settings(max_examples=2, **SETTINGS)
+@hypothesis.example(
+    seed=1,
+    granularity="channel",
+    bits=4,
+    rounded=True,
+    steps=["SeqMSE", "training", "bias, measured"],
+)
+@hypothesis.given(**SEQUENCES)
+def test_any_sequence_of_steps_keeps_the_symmetry_of_an_export(tmp_path_factory, name, seed, **sequence):
+    sim = follow(exported(name, seed), tmp_path_factory.mktemp("rounded"), **sequence)
+    assert_tied(sim, layers=3)
+    report = equivariance_error(sim.model, IMAGES[:3])
+    assert len(report.errors) == (7 if name.endswith("D4") else 3)
+    assert report.worst == 0.0

@@ -151,9 +151,9 @@ def test_writing_replaces_the_page_whole(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: build_html_report(" ", [Section("x")]), "`title`: received none"),
-        (lambda: build_html_report("x", []), "`sections`: received none"),
-        (lambda: Picture(b"GIF89a", "x"), "`png`: received bytes of other content"),
+        (lambda: build_html_report(" ", [Section("x")]), "`title`: received an empty one"),
+        (lambda: build_html_report("x", []), "`sections`: received an empty one"),
+        (lambda: Picture(b"GIF89a", "x"), "`png`: received bytes that does not hold a PNG file"),
         (lambda: Picture("text", "x"), "`png`: received str"),
     ],
 )

@@ -49,7 +49,7 @@ def test_unfit_arguments_are_refused():
         measure_predictions(torch.nn.Identity(), torch.rand(3, 2), torch.tensor([0, 1]))
     with pytest.raises(InvalidArgumentError, match="at least one image"):
         measure_predictions(torch.nn.Identity(), torch.rand(0, 2), torch.tensor([]))
-    with pytest.raises(InvalidArgumentError, match="`predictions`: received none"):
+    with pytest.raises(InvalidArgumentError, match="`predictions`: received no model"):
         choose_examples({}, 4)
     with pytest.raises(InvalidArgumentError, match="2 models on different images"):
         choose_examples({"a": predictions([True]), "b": predictions([True, True])}, 4)

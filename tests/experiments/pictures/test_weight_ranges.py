@@ -105,7 +105,7 @@ def test_the_layer_to_look_at_is_the_depthwise_one_that_differs_most_and_can_be_
     assert most_uneven_layer(layers, channels_at_most=500) == "3"
     assert most_uneven_layer(layers[:1]) == "0"
     assert most_uneven_layer(layers[3:]) == "3"
-    with pytest.raises(InvalidArgumentError, match="at least one layer"):
+    with pytest.raises(InvalidArgumentError, match="received no layer; expected at least one"):
         most_uneven_layer(())
 
 

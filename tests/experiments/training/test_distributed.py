@@ -142,7 +142,7 @@ def train_until_the_other_dies(data_folder, folder, port, rank):
     data = PatchDataModule(data_folder, batch_size=4, crop=33, seed=1)
     with pytest.raises(
         InvalidArgumentError,
-        match=r"`--devices`: received several, and the connection to another process broke .* --resume",
+        match=r"`devices`: received several, and the connection to another process broke .* resumes there",
     ):
         train_classifier(trained, data, folder, epochs=EPOCHS, devices=2, progress=False)
 
