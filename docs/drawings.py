@@ -18,8 +18,9 @@ from matplotlib.patches import ConnectionPatch, FancyBboxPatch
 from PIL import Image
 
 from eq_aimet import Action, regular_actions, tag_blocks
-from eq_aimet.symmetry import block_ranges, orbit_index, pair_scales, weight_orbits
+from eq_aimet.symmetry import orbit_index, weight_orbits
 from eq_aimet.symmetry.blocks import LayerBlocks
+from eq_aimet.symmetry.scaling import block_ranges, pair_scales
 
 IMAGES = Path(__file__).parent / "images"
 INK = "#333333"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import RLock
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from eq_aimet.symmetry.orbits import remove_rounding
 
 __all__ = ["export_model"]
 
+# While one thread traces, `torch.fx` and the tracer replace functions of torch for the whole process.
+_TRACING_LOCK = RLock()
+
 
 def export_model(model: torch.nn.Module, dummy_input: Any) -> torch.nn.Module:
     """Return a new plain torch model that computes what the equivariant `model` does in eval mode.
@@ -26,7 +30,8 @@ def export_model(model: torch.nn.Module, dummy_input: Any) -> torch.nn.Module:
 
     The result returns the outputs of `model` in the same tuples, lists and dictionaries, with plain tensors
     in place of typed ones. Forward hooks become part of the result. `torch.compile`, `DataParallel` and
-    `DistributedDataParallel` are taken off.
+    `DistributedDataParallel` are taken off. A module without weights that runs several times, for example
+    the only ReLU of a residual block, becomes one module for each run, since AIMET quantizes only one run.
 
     Weights that the group ties have the same bits in the result, on every processor: each tagged weight and
     bias is projected onto its orbits. The projection changes no weight by more than rounding.
@@ -56,7 +61,8 @@ def export_model(model: torch.nn.Module, dummy_input: Any) -> torch.nn.Module:
     """
     check_model(model)
     inner = unwrapped(model)
-    inputs = bind_inputs(inner, checked_inputs(inner, dummy_input))
-    plain = trace_plain_model(inner, inputs, plain_module)
+    with _TRACING_LOCK:
+        inputs = bind_inputs(inner, checked_inputs(inner, dummy_input))
+        plain = trace_plain_model(inner, inputs, plain_module)
     remove_rounding(plain)  # of layers that a plugin or the user tagged; the adapters' own are exact by now
     return plain

@@ -1,4 +1,4 @@
-"""A model's state, taken before it is changed in place and put back if that fails."""
+"""A snapshot of a model: taken before the model is changed in place, and put back if the change fails."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ __all__ = ["Snapshot"]
 
 
 class Snapshot:
-    """What a model holds: its modules, their attributes, and the values of all parameters and buffers.
+    """The state of a model: its modules, their attributes, and the values of all parameters and buffers.
 
     Args:
-        model: The model, which is left as it is.
+        model: The model, which stays as it is.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.names = {module: name for name, module in model.named_modules()}
+        self._modes = {name: module.training for module, name in self.names.items()}
         self._attributes: list[tuple[torch.nn.Module, dict[str, Any], dict[str, dict[Any, Any]]]] = []
         tensors: dict[int, torch.Tensor] = {}
         for module in self.names:
             held = dict(vars(module))
-            # torch keeps children, parameters, buffers and hooks in dicts that are changed in place.
+            # torch keeps children, parameters, buffers and hooks in dictionaries, and changes these in place.
             inner = {name: value.copy() for name, value in held.items() if isinstance(value, dict)}
             self._attributes.append((module, held, inner))
             for tensor in (*module._parameters.values(), *module._buffers.values()):
@@ -47,8 +48,10 @@ class Snapshot:
             data.copy_(values)
 
     def restore_modes(self, model: torch.nn.Module) -> None:
-        """Give each module of the changed model the training flag of the one of its name, in place."""
-        modes = {self.names[module]: held["training"] for module, held, _ in self._attributes}
+        """Set the training flag of each module of the changed model as it was, in place.
+
+        Modules are matched by their names. A module of a new name keeps its flag.
+        """
         for name, module in model.named_modules():
-            if name in modes:
-                module.training = modes[name]
+            if name in self._modes:
+                module.training = self._modes[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch.nn import functional as F
 
@@ -215,3 +217,31 @@ class Assigned(Lifted):
     def body(self, x):
         x.tensor[:, 0] = 0.0
         return x
+
+
+def random_network(build, seed=0):
+    """Return a network in eval mode with random weights and statistics."""
+    torch.manual_seed(seed)
+    network = build()
+    with torch.no_grad():
+        for name, value in itertools.chain(network.named_parameters(), network.named_buffers()):
+            if "running_var" in name:
+                value.uniform_(0.5, 2.0)
+            elif value.is_floating_point() and getattr(value, "requires_grad", False):
+                value.normal_()
+        return network.train().eval()
+
+
+def image(batch=2, size=9, seed=1):
+    return torch.randn(batch, 1, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_same(plain, network, x):
+    with torch.no_grad():
+        expected, actual = network(x.clone()), plain(x)
+    assert actual.shape == expected.shape
+    assert float((actual - expected).abs().max()) <= 1e-6 * float(expected.abs().max())
+
+
+def class_names(plain):
+    return {type(module).__module__.partition(".")[0] for module in plain.modules()}

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import export_networks
 import pytest
 import torch
-from aimet_torch.batch_norm_fold import fold_all_batch_norms
-from aimet_torch.cross_layer_equalization import CrossLayerScaling
-from export_networks import HIDDEN, IMAGE, SPACE, convolve
+from e2cnn import nn as enn
+from export_networks import HIDDEN, IMAGE, SPACE, assert_same, class_names, convolve, image, random_network
 
-from eq_aimet import equivariance_error, export_model, layer_blocks
-from eq_aimet.adapters.e2cnn import enn
-from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
-from eq_aimet.plain import Add, Concat, GroupMaxPool, Mask, Subtract
-from eq_aimet.symmetry import is_symmetric
+from eq_aimet import export_model, layer_blocks
+from eq_aimet.plain import Add, Concat, Subtract
 
 LIFTED = (
     "Residual",
@@ -30,34 +27,6 @@ LIFTED = (
     "Sliced",
     "UnregisteredConvolution",
 )
-
-
-def random_network(build, seed=0):
-    """Return a network in eval mode with random weights and statistics."""
-    torch.manual_seed(seed)
-    network = build()
-    with torch.no_grad():
-        for name, value in itertools.chain(network.named_parameters(), network.named_buffers()):
-            if "running_var" in name:
-                value.uniform_(0.5, 2.0)
-            elif value.is_floating_point() and getattr(value, "requires_grad", False):
-                value.normal_()
-        return network.train().eval()
-
-
-def image(batch=2, size=9, seed=1):
-    return torch.randn(batch, 1, size, size, generator=torch.Generator().manual_seed(seed))
-
-
-def assert_same(plain, network, x):
-    with torch.no_grad():
-        expected, actual = network(x.clone()), plain(x)
-    assert actual.shape == expected.shape
-    assert float((actual - expected).abs().max()) <= 1e-6 * float(expected.abs().max())
-
-
-def class_names(plain):
-    return {type(module).__module__.partition(".")[0] for module in plain.modules()}
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +114,51 @@ def test_a_reused_module_stays_one_module():
     assert len([module for module in plain.modules() if isinstance(module, torch.nn.Conv2d)]) == 2
 
 
+def test_an_activation_that_runs_twice_gets_a_module_for_each_run():
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Conv2d(1, 3, 3), torch.nn.Conv2d(3, 3, 1)
+            self.relu, self.relu_2 = torch.nn.ReLU(), torch.nn.Tanh()
+
+        def forward(self, x):
+            return self.relu_2(self.relu(self.second(self.relu(self.first(x)))))
+
+    network = Block().eval()
+    plain = export_model(network, image())
+    kinds = {name: type(module) for name, module in plain.named_children()}
+    assert kinds["relu"] is kinds["relu_3"] is torch.nn.ReLU
+    assert kinds["relu_2"] is torch.nn.Tanh
+    assert plain.relu is not plain.relu_3
+    assert_same(plain, network, image(batch=3))
+
+
+def test_two_threads_that_export_at_once_get_what_each_gets_alone():
+    networks = [
+        random_network(getattr(export_networks, name)) for name in ("Classifier", "Residual", "Sliced")
+    ]
+    alone = [export_model(network, image()).state_dict() for network in networks]
+    stop = threading.Event()
+
+    def run():
+        outputs = []
+        while not stop.is_set():
+            outputs.append(networks[0](image()))
+        return outputs
+
+    with ThreadPoolExecutor(4) as pool:
+        busy = pool.submit(run)  # a thread that computes meanwhile sees no symbols
+        exported = list(pool.map(lambda network: export_model(network, image()), 3 * networks))
+        stop.set()
+        outputs = busy.result()
+    for place, plain in enumerate(exported):
+        assert_same(plain, networks[place % 3], image(batch=3))
+        expected = alone[place % 3]
+        assert list(plain.state_dict()) == list(expected)
+        assert all(torch.equal(value, expected[name]) for name, value in plain.state_dict().items())
+    assert all(type(output) is torch.Tensor and torch.equal(output, outputs[0]) for output in outputs)
+
+
 def test_nothing_is_shared_with_the_source():
     for name in (*LIFTED, "Classifier"):
         network = random_network(getattr(export_networks, name))
@@ -190,69 +204,6 @@ def test_safetensors(network, plain, tmp_path):
     assert torch.equal(other(image()), plain(image()))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_tracing_by_torch(plain):
-    with torch.no_grad():
-        traced = torch.jit.trace(plain, image())
-        assert torch.allclose(traced(image(3)), plain(image(3)), atol=1e-6)
-        program = torch.export.export(plain, (image(),), dynamic_shapes=({0: torch.export.Dim("batch")},))
-        assert torch.allclose(program.module()(image(3)), plain(image(3)), atol=1e-6)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-def test_onnx(plain, tmp_path):
-    import onnxruntime
-
-    program = torch.onnx.export(
-        plain, (image(),), dynamo=True, verbose=False, dynamic_shapes=({0: torch.export.Dim("batch")},)
-    )
-    program.save(tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    assert {node.domain for node in program.model_proto.graph.node} <= {"", "ai.onnx"}
-    (output,) = session.run(None, {session.get_inputs()[0].name: image(3).numpy()})
-    with torch.no_grad():
-        assert torch.allclose(torch.from_numpy(output), plain(image(3)), atol=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["Residual", "Sliced", "Classifier"])
-def test_aimet_reads_and_simulates(name):
-    from aimet_torch.meta.connectedgraph import ConnectedGraph
-    from aimet_torch.nn import QuantizationMixin
-    from aimet_torch.quantsim import QuantizationSimModel
-
-    plain = export_model(random_network(getattr(export_networks, name)), image())
-    graph = ConnectedGraph(plain, (image(),))
-    modules = {operation.get_module() for operation in graph.get_all_ops().values()} - {None}
-    leaves = {module for module in plain.modules() if not list(module.children())} - {plain}
-    # AIMET's graph holds the operators of a module that has several.
-    assert {module for module in leaves if not isinstance(module, GroupMaxPool)} <= modules
-    sim = QuantizationSimModel(plain, dummy_input=image())
-    sim.compute_encodings(lambda model: model(image()))
-    quantized = {name for name, module in sim.model.named_modules() if isinstance(module, QuantizationMixin)}
-    assert {name for name, module in plain.named_modules() if module in leaves} == quantized
-    with torch.no_grad():
-        expected, actual = plain(image()), sim.model(image())
-    difference = float((expected - actual).abs().max() / expected.abs().max())
-    assert 0.0 < difference < 0.2
-
-
-@pytest.mark.parametrize(("group", "depthwise"), [(4, "channel"), (4, "field"), (8, "channel"), (8, "field")])
-def test_mobilenets(group, depthwise):
-    network = random_network(
-        lambda: EquivariantMobileNetV2(width=group / 16, group=group, depthwise=depthwise, input_size=33)
-    )
-    x = torch.rand(2, 3, 33, 33)
-    plain = export_model(network, x)
-    assert_same(plain, network, x)
-    tagged = [module for module in plain.modules() if layer_blocks(module) is not None]
-    assert len(tagged) == 2 * len([m for m in plain.modules() if isinstance(m, torch.nn.Conv2d)]) == 104
-    assert is_symmetric(plain)
-    assert sum(isinstance(module, Add) for module in plain.modules()) == 10
-    assert sum(isinstance(module, Mask) for module in plain.modules()) == 2
-    assert float(equivariance_error(plain, x)) < 1e-10
-
-
 def test_a_network_in_training_is_exported_as_it_will_be_in_eval_mode():
     network = random_network(export_networks.Classifier).train()
     plain = export_model(network, image())
@@ -283,20 +234,3 @@ def test_blocks_are_those_of_the_fields(plain):
     assert layer_blocks(plain.get_submodule("lift.0")).actions[0].turns == 1
     assert layer_blocks(plain.linear) is None
     assert SPACE.regular_repr.size == 4
-
-
-def test_own_plain_modules_stay_whole_so_that_aimet_equalizes_conventional_networks():
-    model, x = MobileNetV2(width=0.25, divisor=4, input_size=33).eval(), torch.rand(1, 3, 33, 33)
-
-    plain = export_model(model, x)
-
-    assert {name for name, module in plain.named_modules() if isinstance(module, Mask)} == {
-        "input_mask",
-        "head_mask",
-    }
-    fold_all_batch_norms(plain, None, dummy_input=x)
-    before = {name: value.clone() for name, value in plain.state_dict().items()}
-    sets = CrossLayerScaling.scale_model(plain, dummy_input=x)
-    assert len(sets) >= 16
-    changed = [name for name, value in plain.state_dict().items() if not torch.equal(value, before[name])]
-    assert len(changed) > 40

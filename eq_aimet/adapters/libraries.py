@@ -5,7 +5,6 @@ No library is imported here until an object of it is asked about.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -21,7 +20,6 @@ __all__ = [
     "is_typed_tensor",
     "library_of",
     "load_adapter",
-    "loaded_libraries",
     "package_of",
 ]
 
@@ -68,11 +66,6 @@ def load_adapter(library: object) -> ModuleType:
             remedy="Name the library that the network is to be built with.",
         )
     return import_module(ADAPTERS[library])
-
-
-def loaded_libraries() -> list[Library]:
-    """Return the libraries that this process has imported."""
-    return [_library(package) for package in ADAPTERS if package in sys.modules]
 
 
 def is_typed_tensor(value: object) -> bool:

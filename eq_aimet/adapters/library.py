@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +52,6 @@ class Library:
         group_elements: Returns the elements of a space's group, without the identity; of a continuous group
             one element of each kind.
         move_image: Returns what an element of a space's group does to an image of shape (height, width).
-        accept_symbols: Returns a context in which `tensor_class` accepts symbolic values.
     """
 
     package: str
@@ -65,7 +63,6 @@ class Library:
     composites: Mapping[type, Composite]
     group_elements: Callable[[Any], Iterable[GroupElement]]
     move_image: Callable[[Any, GroupElement, np.ndarray], np.ndarray]
-    accept_symbols: Callable[[], AbstractContextManager[None]]
 
     def owns(self, cls: type) -> bool:
         """Return whether the library itself, and not a user of it, defines `cls`."""

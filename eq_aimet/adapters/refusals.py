@@ -20,6 +20,7 @@ __all__ = [
     "data_dependent",
     "fixed_batch_size",
     "hooks_on_wrapper",
+    "is_raised_by_user",
     "low_precision",
     "own_forward",
     "place_of",
@@ -127,7 +128,7 @@ def tracing_error(error: Exception, model: torch.nn.Module, inputs: BoundInputs)
         )
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in(without_types(inputs.values)))
     received = f"inputs of shape {shapes}, on which the model fails at {place} ({reason})"
-    if not _is_raised_by_user(failure) and type(failure) in (RuntimeError, ValueError, IndexError):
+    if not is_raised_by_user(failure) and type(failure) in (RuntimeError, ValueError, IndexError):
         return InvalidArgumentError(
             "dummy_input",
             received=received,
@@ -160,7 +161,7 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _is_raised_by_user(error: BaseException) -> bool:
+def is_raised_by_user(error: BaseException) -> bool:
     """Return whether a line of the user's own raised the error, and not torch or a library."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and not frames[-1].filename.startswith(_foreign())
@@ -176,9 +177,10 @@ def place_of(error: BaseException) -> str:
 
 
 def _foreign() -> tuple[str, ...]:
-    """Return the folders of torch, of the libraries and of this package's tracer."""
+    """Return the folders of torch, of the libraries and of this package."""
     packages = [sys.modules[name] for name in ("torch", *ADAPTERS) if name in sys.modules]
-    return tuple(str(Path(str(file)).parent) for file in (__file__, *(p.__file__ for p in packages)))
+    own = Path(__file__).parents[1]
+    return tuple(map(str, (own, *(Path(str(package.__file__)).parent for package in packages))))
 
 
 def _place(frames: traceback.StackSummary | list[traceback.FrameSummary]) -> str:

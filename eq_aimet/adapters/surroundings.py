@@ -12,7 +12,6 @@ from torch import fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
-from eq_aimet.adapters.libraries import loaded_libraries
 from eq_aimet.adapters.refusals import random_numbers
 from eq_aimet.adapters.tracer import Tracer
 
@@ -54,8 +53,6 @@ def ready_to_trace(model: torch.nn.Module, tracer: Tracer) -> Iterator[None]:
         stack.enter_context(_eval_flags(model))
         stack.enter_context(_without_compiler())
         stack.enter_context(_packed_sizes())
-        for library in loaded_libraries():
-            stack.enter_context(library.accept_symbols())
         stack.enter_context(_FunctionRecorder(tracer))
         yield
 

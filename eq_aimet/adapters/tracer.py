@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +51,7 @@ class Tracer(ValueTracer):
         super().__init__(inputs)
         self.convert = convert
         self.in_place: set[fx.Node] = set()
+        self.called: set[str] = set()
 
     def call_module(
         self, m: torch.nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -88,11 +91,31 @@ class Tracer(ValueTracer):
         if library_of(module) is not None:
             args, kwargs = inspect.signature(module.forward).bind(*args, **kwargs).args, {}
             _check_types(module, args, path)
-        result = self.create_proxy("call_module", path, args, kwargs)
+        result = self.create_proxy("call_module", self._target_of_call(path), args, kwargs)
         if getattr(module, "inplace", False) or getattr(module, "_inplace", False):
             self.in_place.add(result.node)
         out_type = getattr(module, "out_type", None)
         return wrap_in_type(result, out_type) if is_field_type(out_type) else result
+
+    def _target_of_call(self, path: str) -> str:
+        """Return the path of the plain module to call: a module without weights gets a copy for each call.
+
+        AIMET quantizes the output of a module that runs twice at most once. Blocks of residual networks often
+        have a single ReLU, which they call after each convolution.
+        """
+        is_first = path not in self.called
+        self.called.add(path)
+        twin = self.plain_modules[path]
+        if is_first or twin.state_dict():
+            return path
+        taken = {name for name, _ in self.root.named_modules()}
+        target = next(
+            name
+            for name in (f"{path}_{count}" for count in itertools.count(2))
+            if name not in self.plain_modules and name not in taken
+        )
+        self.plain_modules[target] = copy.deepcopy(twin)
+        return target
 
     def _trace_into(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -61,7 +62,8 @@ class ValueTracer(fx.Tracer):
         self.known = Examples()
         self.plain_modules: dict[str, torch.nn.Module] = {}
         self.scopes: dict[fx.Node, str] = {}
-        self.is_paused = False
+        self._is_computing = False
+        self._thread = threading.get_ident()
         # The paths of parameters and buffers, and the symbols of those that `forward` has asked for. Tensors
         # are known by their identity: libraries define the hash of a module by its contents.
         self.tensor_paths: dict[int, str] = {}
@@ -234,14 +236,19 @@ class ValueTracer(fx.Tracer):
         """Return what `forward` gets for a node."""
         return self.symbol(node)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether a called module computes on real tensors; in another thread it always does."""
+        return self._is_computing or threading.get_ident() != self._thread
+
     @contextmanager
     def _paused(self) -> Iterator[None]:
         """Compute on real tensors meanwhile."""
-        before, self.is_paused = self.is_paused, True
+        before, self._is_computing = self._is_computing, True
         try:
             yield
         finally:
-            self.is_paused = before
+            self._is_computing = before
 
 
 def _name(node: fx.Node) -> str:

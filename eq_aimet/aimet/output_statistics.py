@@ -1,9 +1,10 @@
-"""What batch norms tell about the outputs of the layers they were folded into, kept on those layers.
+"""The mean and the deviation of each channel of a layer's output, as the folded batch norm tells them.
 
-A batch norm gives each channel of its output the mean β and the standard deviation |γ|√(v/(v + ε)), as far as
-its running variance v holds. Folding moves that output to the layer before it, scaling divides it by the
-layer's scales, and the high-bias fold shifts it (Nagel et al., arXiv 1906.04721, sections 4.1 and 4.2). Like
-the blocks, the record lies on the layer itself, so that it survives copies, pickling and AIMET's conversion.
+A batch norm gives each channel of its output the mean β and the standard deviation |γ|√(v/(v + ε)), if its
+running variance v is right. After folding, the layer before the batch norm has this output; scaling divides
+the output by the scales of the layer, and the high-bias fold shifts it (Nagel et al., arXiv 1906.04721,
+sections 4.1 and 4.2). The record lies on the layer itself, as blocks do, so that it survives copies, pickling
+and AIMET's conversion.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from eq_aimet.symmetry import is_layer, layer_ranges
+from eq_aimet.symmetry.layers import is_layer, layer_ranges
 from eq_aimet.symmetry.scaling import FloatArray
 
 __all__ = [
@@ -35,12 +36,12 @@ _NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)
 
 @dataclass(frozen=True)
 class OutputStatistics:
-    """How a layer's output is spread, channel by channel.
+    """The spread of a layer's output, channel by channel.
 
     Attributes:
         means: The mean of each output channel.
-        deviations: The standard deviation of each, not negative.
-        ranges: The largest |w| of each in the layer's weight at that time, by which a later change shows.
+        deviations: The standard deviation of each output channel, not negative.
+        ranges: The largest |w| of each output channel when the record was made; it shows a later change.
     """
 
     means: tuple[float, ...]
@@ -52,7 +53,7 @@ class OutputStatistics:
 
 
 def output_statistics(module: torch.nn.Module) -> OutputStatistics | None:
-    """Return what is known of a module's output: its record, or what a batch norm itself says; else `None`.
+    """Return the statistics of a module's output: its record, those of a batch norm itself, or `None`.
 
     Example:
         >>> norm = torch.nn.BatchNorm2d(2)
@@ -65,7 +66,7 @@ def output_statistics(module: torch.nn.Module) -> OutputStatistics | None:
         return record
     # AIMET writes the running statistics of an unfolded batch norm into its γ and β, and tracks none then.
     if isinstance(module, _NORMS) and module.affine and module.track_running_stats:
-        # |γ|, but for what ε takes of it: a channel that never changes has no deviation, whatever its γ.
+        # Not |γ| alone: with ε, a channel that never changes has no deviation, although γ is not zero.
         assert module.running_var is not None
         variance = module.running_var.detach().double()
         deviations = module.weight.detach().abs() * (variance / (variance + module.eps)).sqrt()
@@ -76,7 +77,7 @@ def output_statistics(module: torch.nn.Module) -> OutputStatistics | None:
 
 
 def record_statistics(layer: torch.nn.Module, statistics: OutputStatistics | None) -> None:
-    """Put statistics on the layer that has such an output now, in place; `None` takes its record away."""
+    """Put statistics on the layer that has this output now, in place; `None` removes its record."""
     if statistics is not None:
         _put(layer, replace(statistics, ranges=_ranges(layer)))
     else:
@@ -93,7 +94,7 @@ def scale_statistics(layer: torch.nn.Module, scales: ArrayLike) -> None:
 
 
 def shift_statistics(layer: torch.nn.Module, absorbed: ArrayLike) -> None:
-    """Take what the layer's bias lost, of shape (channels,), from the record's means, if any; in place."""
+    """Subtract the bias that a layer lost, of shape (channels,), from the means of its record, in place."""
     record = layer.__dict__.get(_ATTRIBUTE)
     if record is not None:
         means = np.array(record.means) - np.asarray(absorbed, dtype=np.float64)
@@ -101,7 +102,7 @@ def shift_statistics(layer: torch.nn.Module, absorbed: ArrayLike) -> None:
 
 
 def note_weights(layers: Iterable[torch.nn.Module]) -> None:
-    """Say of each layer, in place, that its record belongs to its weights as they are now."""
+    """Note in the record of each layer, in place, that it belongs to the weights as they are now."""
     for layer in layers:
         record = layer.__dict__.get(_ATTRIBUTE)
         if record is not None:
@@ -109,16 +110,17 @@ def note_weights(layers: Iterable[torch.nn.Module]) -> None:
 
 
 def forget_outdated(layers: Iterable[torch.nn.Module]) -> None:
-    """Take the record from each layer, in place, whose weights have changed since."""
+    """Remove the record of each layer whose weights have changed since it was made, in place."""
     for layer in layers:
         if is_outdated(layer):
             del layer.__dict__[_ATTRIBUTE]
 
 
 def is_outdated(layer: torch.nn.Module) -> bool:
-    """Return whether the layer has a record and weights that it does not belong to.
+    """Return whether the layer has a record that does not belong to its weights.
 
-    Rounding and tying of weights are let pass: a tenth of a channel's range, and one step of an 8-bit grid.
+    Changes by rounding and tying are allowed: a tenth of the range of a channel, and one step of an 8-bit
+    grid.
     """
     record = layer.__dict__.get(_ATTRIBUTE)
     if record is None:
@@ -130,7 +132,7 @@ def is_outdated(layer: torch.nn.Module) -> bool:
 
 
 def _put(layer: torch.nn.Module, record: OutputStatistics) -> None:
-    # A new record each time: the former one stays whole for whoever puts it back.
+    # A new record each time: a snapshot that holds the former record can put it back unchanged.
     setattr(layer, _ATTRIBUTE, record)
 
 

@@ -102,12 +102,8 @@ class EquivariantMobileNetV2(EquivariantNetwork):
         check_integer("in_channels", in_channels, remedy="Give the number of the input's channels.")
         remedy = "Give N of the cyclic group C_N, for example 4 or 8."
         check_integer("group", group, most=LARGEST_GROUP, remedy=remedy)
-        check_choice(
-            "depthwise",
-            depthwise,
-            DEPTHWISE,
-            remedy='Take "channel", unless you compare with e2cnn\'s depthwise convolution.',
-        )
+        remedy = 'Take "channel", unless you compare with e2cnn\'s depthwise convolution.'
+        check_choice("depthwise", depthwise, DEPTHWISE, remedy=remedy)
         plan = plan_architecture(width=width, divisor=group, input_size=input_size)
         adapter = load_adapter(library)
         enn, gspace = adapter.enn, adapter.planar_space(group)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["as_arguments", "call_model", "map_tensors", "named_tensors", "tensors_in"]
+__all__ = ["as_arguments", "call_model", "flat_forward", "map_tensors", "named_tensors", "tensors_in"]
 
 
 def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -40,6 +40,27 @@ def call_model(model: Callable[..., Any], inputs: Any) -> Any:
     """
     args, kwargs = as_arguments(inputs)
     return model(*args, **kwargs)
+
+
+def flat_forward(forward: Callable[..., Any], inputs: Any) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """Return a `forward` that takes the tensors in `inputs` one by one, and returns a tuple of tensors.
+
+    Args:
+        forward: The `forward` of a model.
+        inputs: The inputs that `forward` takes; values that are no tensors are passed as they are here.
+
+    Example:
+        >>> flat = flat_forward(lambda a, scale: {"sum": a * scale}, {"a": torch.tensor(1), "scale": 2})
+        >>> flat(torch.tensor(3))
+        (tensor(6),)
+    """
+
+    def flat(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        remaining = iter(tensors)
+        rebuilt = map_tensors(lambda _: next(remaining), inputs)
+        return tuple(tensors_in(call_model(forward, rebuilt)))
+
+    return flat
 
 
 def named_tensors(outputs: Any, name: str = "output") -> dict[str, torch.Tensor]:

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import copy
-import logging
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,8 @@ import numpy as np
 import torch
 from networks import measure_statistics, spread_statistics
 from pages import DOCS, heading, origin, publish, row
+
+from eq_aimet.experiments.training import quiet_libraries
 
 PAGE = DOCS / "deploy.md"
 PACKAGES = ("eq_aimet", "aimet-torch", "onnxruntime", "torch")
@@ -57,10 +57,8 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1.0, help="the networks' width multiplier")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     arguments = parser.parse_args()
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as folder:
+    with quiet_libraries(), tempfile.TemporaryDirectory() as folder:
         lines = report(Path(folder), arguments.groups, arguments.width)
         publish(lines, PAGE, write=arguments.write)
 

@@ -29,7 +29,6 @@ UNFIT_INPUTS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", UNFIT_INPUTS)
 def test_unfit_inputs(name):
     value, text = UNFIT_INPUTS[name]

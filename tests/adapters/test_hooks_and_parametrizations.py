@@ -141,7 +141,6 @@ NORMS = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("norm", NORMS)
 def test_normed_weights_become_plain_weights(norm, training):

@@ -24,7 +24,6 @@ from eq_aimet.plain import GroupMaxPool, NormMaxPool, SelectChannels, UnevenMaxP
 # What the names of examples say of functions that do not commute with a positive scale.
 FUNCTIONS = ("ELU[", "p_elu", "sigmoid", "tanh", "squash", "softplus", "NonLinearityUniform")
 
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 PAGE = Path(__file__).parents[2] / "docs" / "modules.md"
 

@@ -11,7 +11,7 @@ from library_kits import E2CNN, KITS
 
 from eq_aimet import equalize_equivariant, equivariance_error, export_model, tie_encodings
 from eq_aimet.adapters.libraries import package_of
-from eq_aimet.symmetry import is_layer
+from eq_aimet.symmetry.layers import is_layer
 
 TURNS = [90.0, 180.0, 270.0]
 
@@ -69,7 +69,6 @@ def test_the_export_is_as_equivariant_as_the_source(network, image, plain):
     assert export.worst < 1e-6
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_aimet_simulates_it(image, plain):
     from aimet_torch.nn import QuantizationMixin
     from aimet_torch.quantsim import QuantizationSimModel
@@ -91,7 +90,6 @@ def equalized(image, plain):
     return model, equalize_equivariant(model, dummy_input=image, high_bias_fold="off")
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_equalization_changes_neither_the_function_nor_its_symmetry(image, plain, equalized):
     model, _ = equalized
     with torch.no_grad():
@@ -106,7 +104,6 @@ def test_equalization_changes_neither_the_function_nor_its_symmetry(image, plain
 LEFT_OUT = {WideResNet: 0, DenseNet: 3, ContinuousNet: 0, UNet: 0}
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_every_layer_is_equalized_or_left_out_for_a_reason(network, plain, equalized):
     report = equalized[1]
     names = [name for name, module in plain.named_modules() if is_layer(module)]
@@ -116,7 +113,6 @@ def test_every_layer_is_equalized_or_left_out_for_a_reason(network, plain, equal
         assert "ELU `layers." in layer.reason
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_the_quantized_network_is_as_symmetric_as_its_fields_allow(network, image, equalized):
     from aimet_torch.quantsim import QuantizationSimModel
 
@@ -135,7 +131,6 @@ def test_the_quantized_network_is_as_symmetric_as_its_fields_allow(network, imag
         assert error == 0.0
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("cls", NETWORKS, ids=lambda cls: cls.__name__)
 def test_onnxruntime_runs_it(cls, tmp_path):
     import onnxruntime

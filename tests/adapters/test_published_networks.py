@@ -142,7 +142,7 @@ class KeyPoints(torch.nn.Module):
 class Actor(torch.nn.Module):
     """An actor whose output is one mixed field: a vector, invariant actions and their deviations."""
 
-    shape = (2, 9, 9)
+    shape = (2, 8, 8)
 
     def __init__(self):
         super().__init__()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import os
 
-import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,8 +17,8 @@ from library_kits import E2CNN, ESCNN
 from module_cases import randomise
 
 from eq_aimet import equalize_equivariant, equivariance_error, export_model
-from eq_aimet.symmetry import is_layer
 from eq_aimet.symmetry.calling import named_tensors
+from eq_aimet.symmetry.layers import is_layer
 
 IN_CI = "EQ_AIMET_RANDOM_NETWORKS" not in os.environ
 COUNT = int(os.environ.get("EQ_AIMET_RANDOM_NETWORKS", "25"))
@@ -49,11 +48,11 @@ class RandomNetwork(torch.nn.Module):
             self.stages.append(branches)
             self.joins.append(join)
             fields = target
-        self.fields = fields
-        self.extras = plan.get("extras", ())
+        self.extras = sorted(plan.get("extras", ()), key="labels".__eq__)  # labels reorder the fields: last
         self.again = _stage(kit, "pointwise", fields, fields)
         self.gain = torch.nn.Parameter(torch.tensor(0.5))
         self.by_label = _by_label(kit, fields)
+        self.fields = self.by_label.out_type if "labels" in self.extras else fields
         if "hook" in self.extras:
             self.lift.register_forward_hook(lambda module, inputs, output: 0.5 * output)
 
@@ -199,12 +198,10 @@ def check_random_networks(kit, count, plans=PLANS):
     check()
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_random_networks_of_e2cnn():
     check_random_networks(E2CNN, COUNT)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_random_networks_of_escnn():
     # escnn needs minutes for the bases of D_N with N > 4, until it has stored them on the disk.
     quick = PLANS.filter(lambda plan: plan["group"][0] == "C" or plan["group"][1] <= 4)
@@ -222,16 +219,17 @@ def check_network(kit, plan):
     with torch.no_grad():
         expected, actual = named_tensors(network(image)), named_tensors(plain(image))
     assert list(expected) == list(actual)
+    exact = _in_double(plain, image)
     for name, wanted in expected.items():
-        assert float((wanted - actual[name]).abs().max()) <= 2 * TOLERANCES[kit.name] * float(
-            wanted.abs().max()
-        )
+        # The float32 rounding of a deep network alone is more than 1e-6.
+        rounding = 2.0 * float((actual[name] - exact[name]).abs().max())
+        difference = float((wanted - actual[name]).abs().max())
+        assert difference <= max(TOLERANCES[kit.name] * float(wanted.abs().max()), rounding)
     if kit.rotation_order(space) % 4 == 0:
         # The fields turn as well as the image: the largest channel of each tells how far they do so.
         source, export = (_error(model, image, network) for model in (copy.deepcopy(network), plain))
         assert export <= max(1.05 * source, 1e-12)
-    if "runs twice" not in network.extras:  # AIMET folds no batch norm that runs twice
-        _check_equalization(plain, image, network)
+    _check_equalization(plain, image, network)
 
 
 def _check_equalization(plain, image, network):

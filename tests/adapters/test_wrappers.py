@@ -53,7 +53,6 @@ def test_hooks_on_a_wrapper_are_refused_by_name():
         export_model(model, image())
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_torchscript_is_refused_by_name():
     scripted = torch.jit.trace(torch.nn.ReLU(), image())
     with pytest.raises(InvalidArgumentError, match=r"`model`: received a module of TorchScript"):

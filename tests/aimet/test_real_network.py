@@ -18,7 +18,8 @@ from eq_aimet import (
     tie_encodings,
 )
 from eq_aimet.models import EquivariantMobileNetV2
-from eq_aimet.symmetry import equivariance_error, is_symmetric, stored_blocks
+from eq_aimet.symmetry import equivariance_error, is_symmetric
+from eq_aimet.symmetry.blocks import stored_blocks
 
 IMAGE = torch.randn(1, 3, 33, 33, generator=torch.Generator().manual_seed(1))
 

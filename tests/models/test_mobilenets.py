@@ -208,7 +208,8 @@ def test_the_conventional_network_traces():
     assert torch.allclose(exported(x), network(x), atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's own, on jit.trace
+# e2cnn compares the size of its input with that of its field type.
+@pytest.mark.filterwarnings("ignore:Converting a tensor to a Python boolean:torch.jit.TracerWarning")
 @pytest.mark.parametrize("make", [MobileNetV2, EquivariantMobileNetV2])
 def test_jit_traces(make):
     network = make(width=0.5, input_size=SIZE).eval()

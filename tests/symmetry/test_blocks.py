@@ -9,15 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eq_aimet.errors import InvalidArgumentError
-from eq_aimet.symmetry import (
-    Action,
-    LayerBlocks,
-    channel_counts,
-    is_blockwise_depthwise,
-    regular_actions,
-    stored_blocks,
-    tag_blocks,
-)
+from eq_aimet.symmetry import Action, LayerBlocks, regular_actions, tag_blocks
+from eq_aimet.symmetry.blocks import is_blockwise_depthwise, stored_blocks
+from eq_aimet.symmetry.layers import channel_counts
 
 block_lists = st.integers(2, 9).flatmap(
     lambda order: st.tuples(st.just(order), st.lists(st.sampled_from([1, order]), min_size=1, max_size=5))

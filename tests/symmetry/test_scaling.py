@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eq_aimet.symmetry import block_ranges, join_blocks, pair_scales, triplet_scales
+from eq_aimet.symmetry.scaling import block_ranges, join_blocks, pair_scales, triplet_scales
 
 positive = st.floats(1e-6, 1e6)
 sizes = st.lists(st.integers(1, 5), min_size=1, max_size=6).map(tuple)

@@ -6,7 +6,6 @@ from escnn.nn import EquivariantModule, FieldType, GeometricTensor
 
 from eq_aimet.adapters.escnn.groups import group_elements, move_image
 from eq_aimet.adapters.escnn.modules import COMPOSITES, CONVERTERS, TRACED_THROUGH
-from eq_aimet.adapters.escnn.symbols import accept_symbols
 from eq_aimet.adapters.library import Library
 
 __all__ = ["LIBRARY"]
@@ -21,5 +20,4 @@ LIBRARY = Library(
     composites=COMPOSITES,
     group_elements=group_elements,
     move_image=move_image,
-    accept_symbols=accept_symbols,
 )

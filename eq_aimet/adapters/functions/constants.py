@@ -12,8 +12,6 @@ from eq_aimet.adapters.graphs import TracedGraph
 
 __all__ = ["drop_unused_constants", "fold_constants", "is_constant_node"]
 
-_RANDOM = ("rand", "dropout", "bernoulli", "normal", "multinomial")
-
 
 def fold_constants(traced: TracedGraph, attributes: dict[str, Any]) -> None:
     """Replace what the model computes from its parameters and buffers alone by its value, in place.
@@ -32,7 +30,7 @@ def fold_constants(traced: TracedGraph, attributes: dict[str, Any]) -> None:
         sources = node.all_input_nodes
         if not sources or not all(is_constant_node(source, attributes) for source in sources):
             continue
-        if node.is_impure() or node.target is operator.setitem or _is_random(node):
+        if node.is_impure() or node.target is operator.setitem:
             continue
         is_trained = any(_is_trained(attributes[str(source.target)]) for source in sources)
         folded = value.detach().clone()
@@ -70,11 +68,6 @@ def _writes_to(user: fx.Node, node: fx.Node) -> bool:
     name = str(user.target)
     in_place = user.op == "call_method" and name.endswith("_") and not name.endswith("__")
     return is_first and (user.target is operator.setitem or in_place)
-
-
-def _is_random(node: fx.Node) -> bool:
-    name = getattr(node.target, "__name__", str(node.target))
-    return any(word in name for word in _RANDOM)
 
 
 def _is_trained(value: torch.Tensor) -> bool:

@@ -21,7 +21,7 @@ from eq_aimet.aimet.equalization.recorder import Recorder
 from eq_aimet.aimet.equalization.scale_trace import Trace
 from eq_aimet.aimet.equalization.scale_tracer import trace_scales
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import is_layer
+from eq_aimet.symmetry.layers import is_layer
 
 __all__ = [
     "ACTIVE_RUN",

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from aimet_torch.utils import create_rand_tensors_given_shapes
 
-from eq_aimet.errors import EqualizationError, InvalidArgumentError
+from eq_aimet.adapters.libraries import package_of
+from eq_aimet.adapters.refusals import is_raised_by_user, place_of
+from eq_aimet.errors import EqAimetError, EqualizationError, ForwardError, InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import channel_counts, is_convolution
-from eq_aimet.symmetry.calling import map_tensors, tensors_in
+from eq_aimet.symmetry.calling import as_arguments, map_tensors, tensors_in
+from eq_aimet.symmetry.layers import channel_counts, is_convolution
 
 __all__ = ["check_model", "make_inputs", "refuse_input"]
 
@@ -47,14 +49,12 @@ def check_model(model: Any) -> None:
 
 
 def _check_origin(name: str, module: torch.nn.Module) -> None:
-    # By name, so that neither package needs to be there.
-    packages = {base.__module__.split(".")[0] for base in type(module).__mro__}
-    for package in ("e2cnn", "escnn"):
-        if package in packages:
-            raise EqualizationError(
-                f"`{name or 'model'}` is a {type(module).__name__} of {package}, whose weights AIMET can't "
-                "read. Make a plain model first: `plain = export_model(model, dummy_input)`."
-            )
+    package = package_of(module)
+    if package is not None:
+        raise EqualizationError(
+            f"`{name or 'model'}` is a {type(module).__name__} of {package}, whose weights AIMET can't "
+            "read. Make a plain model first: `plain = export_model(model, dummy_input)`."
+        )
     if any(base.__name__ == "BaseQuantizationMixin" for base in type(module).__mro__):
         raise EqualizationError(
             f"`{name or 'model'}` is a {type(module).__name__}, a layer of a quantization simulation. "
@@ -117,74 +117,90 @@ def _check_parameters(name: str, module: torch.nn.Module) -> None:
 
 
 def make_inputs(model: torch.nn.Module, input_shapes: Any, dummy_input: Any) -> Any:
-    """Return what the model is called on, on the model's device: a tensor or a tuple, as AIMET takes them.
+    """Return the inputs that the model is called on, as copies on the model's device.
 
     Raises:
-        InvalidArgumentError: If there is neither an input nor a shape, or the input has no values.
+        InvalidArgumentError: If there is neither an input nor a shape, the input has no values, or the
+            model's `forward` does not take inputs of this number or of these names.
     """
-    if dummy_input is None and not input_shapes:
+    if dummy_input is None and input_shapes is None:
         raise InvalidArgumentError(
             "dummy_input",
             received=None,
             expected="an input of the model, or its shape as `input_shapes`",
             remedy="Give a batch of the kind that the model is used on, as `dummy_input`.",
         )
+    argument = "input_shapes" if dummy_input is None else "dummy_input"
     if dummy_input is None:
         dummy_input = _inputs_of_shapes(input_shapes)
-    elif isinstance(dummy_input, Mapping):
-        dummy_input = _positional(model, dummy_input)
-    elif isinstance(dummy_input, list):
-        dummy_input = tuple(dummy_input)
     tensors = tensors_in(dummy_input)
     if not tensors or any(tensor.is_meta or tensor.numel() == 0 for tensor in tensors):
         raise InvalidArgumentError(
-            "dummy_input",
+            argument,
             received=_describe(dummy_input),
             expected="a tensor, or a tuple or dictionary of tensors, with at least one value each",
             remedy="Give a batch of the kind that the model is used on.",
         )
+    args, kwargs = as_arguments(dummy_input)
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidArgumentError(
+            argument,
+            received=_describe(dummy_input),
+            expected=f"the inputs of `forward{signature}` of {type(model).__name__} ({error})",
+            remedy="Give a tuple with one entry per input, or a dictionary with one entry per name.",
+        ) from error
     device = next(model.parameters()).device
-    # Copies: inference tensors can't be traced, and a model may change its input.
-    return map_tensors(lambda tensor: tensor.detach().to(device, copy=True), dummy_input)
+    return map_tensors(lambda tensor: _usable(tensor, device), dummy_input)
+
+
+def _usable(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a copy that can be traced, and whose values can show a change of the model's function."""
+    copied = tensor.detach().to(device, copy=True)
+    if not copied.is_floating_point() or copied.layout != torch.strided:
+        return copied
+    # Outputs that are not finite can't be compared, and zeros show the model's biases only.
+    if not copied.isfinite().all() or copied.amin() == copied.amax():
+        copied = torch.rand(copied.shape, device=device, dtype=torch.float32).to(copied)
+    return copied
 
 
 def _inputs_of_shapes(input_shapes: Any) -> tuple[torch.Tensor, ...]:
     try:
-        return tuple(create_rand_tensors_given_shapes(input_shapes, torch.device("cpu")))
+        tensors = tuple(create_rand_tensors_given_shapes(input_shapes, torch.device("cpu")))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidArgumentError(
-            "input_shapes",
-            received=repr(input_shapes),
-            expected="the shape of the input, or a list of shapes",
-            remedy="Give, for example, (1, 3, 32, 32).",
-        ) from error
+        raise _no_shape(input_shapes) from error
+    if not tensors:
+        raise _no_shape(input_shapes)
+    return tensors
 
 
-def _positional(model: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the inputs of a dictionary in the order of `forward`, since AIMET takes no others."""
-    try:
-        bound = inspect.signature(model.forward).bind(**inputs)
-    except TypeError as error:
-        problem = str(error)
-    else:
-        if not bound.kwargs:
-            return bound.args
-        problem = f"AIMET cannot pass {', '.join(bound.kwargs)} by keyword"
-    raise InvalidArgumentError(
-        "dummy_input",
-        received=_describe(inputs),
-        expected=f"the inputs of {type(model).__name__}.forward, each of which can be passed by position",
-        remedy=f"{problem}. Give a tuple of all inputs in the order of `forward`.",
+def _no_shape(input_shapes: Any) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "input_shapes",
+        received=repr(input_shapes),
+        expected="the shape of the input, or a list of shapes",
+        remedy="Give, for example, (1, 3, 32, 32).",
     )
 
 
-def refuse_input(error: Exception, inputs: Any, *, by_shape: bool) -> InvalidArgumentError:
-    """Return the error for an input on which the model's forward pass failed."""
+def refuse_input(error: Exception, model: torch.nn.Module, inputs: Any, *, by_shape: bool) -> EqAimetError:
+    """Return the error for a model whose forward pass failed on the inputs."""
+    problem = f"{type(error).__name__}: {error}".splitlines()[0]
+    if is_raised_by_user(error) or not isinstance(error, RuntimeError | ValueError | IndexError | TypeError):
+        return ForwardError(
+            f"`forward` of {type(model).__name__} fails on {_describe(inputs)}, at {place_of(error)} "
+            f"({problem}). Correct this line, or give an input that it accepts."
+        )
+    types = {tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()}
     return InvalidArgumentError(
         "input_shapes" if by_shape else "dummy_input",
         received=_describe(inputs),
         expected="an input that the model computes an output for",
-        remedy=f"The model's forward pass failed: {type(error).__name__}: {error}",
+        remedy=f"The model's weights are of {' and '.join(sorted(map(str, types)))}, and its forward pass "
+        f"failed: {problem}",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from eq_aimet.aimet.equalization.scale_trace import Trace
-from eq_aimet.symmetry import is_layer
+from eq_aimet.symmetry.layers import is_layer
 
 __all__ = ["drop_faulty_folds", "fault_of_fold", "reason_not_folded"]
 

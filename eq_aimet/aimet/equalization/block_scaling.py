@@ -1,4 +1,4 @@
-"""AIMET's cross-layer scaling with the range of a block in the place of a channel's."""
+"""AIMET's cross-layer scaling, with the range of a block in place of the range of a channel."""
 
 from __future__ import annotations
 
@@ -13,15 +13,9 @@ from aimet_torch.cross_layer_equalization import PythonClsImpl
 
 from eq_aimet.errors import EqualizationError, PluginError
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import (
-    block_ranges,
-    is_blockwise_depthwise,
-    is_convolution,
-    join_blocks,
-    pair_scales,
-    triplet_scales,
-)
-from eq_aimet.symmetry.scaling import FloatArray
+from eq_aimet.symmetry.blocks import is_blockwise_depthwise
+from eq_aimet.symmetry.layers import is_convolution
+from eq_aimet.symmetry.scaling import FloatArray, block_ranges, join_blocks, pair_scales, triplet_scales
 
 __all__ = [
     "BlockClsImpl",
@@ -38,7 +32,7 @@ ClsSet = tuple[Convolution, ...]
 
 @dataclass(frozen=True)
 class _StandIn:
-    """What AIMET's pairing sees of a layer: a block-wise depthwise one looks channel-wise to it."""
+    """Stands for a layer in AIMET's pairing, so that a block-wise depthwise layer looks channel-wise."""
 
     layer: Convolution
     groups: int
@@ -47,7 +41,7 @@ class _StandIn:
 
 
 def is_depthwise(layer: Convolution) -> bool:
-    """Return whether `layer` scales as a depthwise one: each group is one channel, or one of its blocks."""
+    """Return whether a layer scales as depthwise layers do: each group is one channel or one block."""
     if layer.groups > 1 and layer.groups == layer.in_channels == layer.out_channels:
         return True
     return is_blockwise_depthwise(layer, layer_blocks(layer))
@@ -59,8 +53,8 @@ def convert_layer_group(
     """Return the CLS sets of a group of consecutive layers, by AIMET's own pairing.
 
     Args:
-        layer_group: Consecutive layers. AIMET's function empties the list, this one only where no layer has
-            blocks.
+        layer_group: Consecutive layers. AIMET's function empties the list; this function leaves the list as
+            it is if a layer has blocks.
         original: AIMET's `GraphSearchUtils.convert_layer_group_to_cls_sets`.
     """
     if all(layer_blocks(layer) is None for layer in layer_group):
@@ -78,10 +72,10 @@ def convert_layer_group(
 
 
 def cls_set_blocks(cls_set: ClsSet) -> tuple[int, ...] | None:
-    """Return the blocks on which a CLS set's scales are constant, or `None` if no layer of it has blocks.
+    """Return the blocks on which the scales of a CLS set are constant, or `None` if no layer has blocks.
 
     Raises:
-        EqualizationError: If the layers' blocks are of different numbers of channels.
+        EqualizationError: If the blocks of the layers do not have the same number of channels.
     """
     partitions: list[tuple[int, ...] | None] = []
     for position, layer in enumerate(cls_set):
@@ -104,9 +98,9 @@ def cls_set_blocks(cls_set: ClsSet) -> tuple[int, ...] | None:
 
 
 class BlockClsImpl(PythonClsImpl):
-    """AIMET's scaling of one CLS set, with one scale per block; without blocks it is AIMET's own.
+    """AIMET's scaling of one CLS set, with one scale per block; without blocks it is AIMET's own scaling.
 
-    Only the computation of the scales differs; AIMET folds them into weights and biases.
+    Only the computation of the scales differs. AIMET multiplies them into weights and biases.
     """
 
     _blocks: tuple[int, ...] | None = None

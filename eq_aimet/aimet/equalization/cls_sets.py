@@ -16,7 +16,7 @@ from aimet_torch.cross_layer_equalization import cls_supported_activations
 from eq_aimet.aimet.equalization.block_scaling import ClsSet, Convolution
 from eq_aimet.aimet.equalization.module_rules import has_own_forward
 from eq_aimet.aimet.equalization.scale_trace import Step, Trace
-from eq_aimet.symmetry import is_convolution, is_layer
+from eq_aimet.symmetry.layers import is_convolution, is_layer
 
 __all__ = ["have_relu_between", "layers_in_a_row", "unsafe_layers"]
 

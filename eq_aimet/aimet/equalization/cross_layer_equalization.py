@@ -10,6 +10,7 @@ import torch
 from aimet_torch.cross_layer_equalization import equalize_model
 
 from eq_aimet.aimet.equalization.active_run import ACTIVE_RUN, AIMET_LOCK, Run
+from eq_aimet.aimet.equalization.aimet_call import traceable_call, without_compilation
 from eq_aimet.aimet.equalization.argument_checks import check_model, make_inputs, refuse_input
 from eq_aimet.aimet.equalization.function_check import FunctionChangedError, FunctionCheck
 from eq_aimet.aimet.equalization.high_bias_fold import check_mode
@@ -18,9 +19,10 @@ from eq_aimet.aimet.equalization.left_out_reasons import scaled_with
 from eq_aimet.aimet.equalization.recorder import Recorder
 from eq_aimet.aimet.equalization.report import EqualizationReport
 from eq_aimet.aimet.equalization.report_assembly import make_report
-from eq_aimet.errors import EqAimetError, EqualizationError
+from eq_aimet.errors import EqAimetError, EqualizationError, ForwardError
 from eq_aimet.plugins import tell_plugins
 from eq_aimet.snapshot import Snapshot
+from eq_aimet.symmetry.calling import tensors_in
 
 __all__ = ["equalize_equivariant"]
 
@@ -42,12 +44,16 @@ def equalize_equivariant(
         model: A model out of `export_model`, or one whose layers were tagged with `tag_blocks`. In train
             mode, too, batch norms are folded with their running statistics.
         input_shapes: Shape of the input, or a list of shapes; used if there is no `dummy_input`.
-        dummy_input: An input, or a tuple of inputs, to trace the model with.
+        dummy_input: The input of one forward pass: a tensor; a tuple or list of positional inputs; or a
+            dictionary of inputs by name. The values matter only to the comparison of the outputs before and
+            after. An input whose values are all equal or not finite would show nothing there, and is
+            replaced by random numbers.
         high_bias_fold: `"unpadded"` absorbs only where the next layer has no zero padding (exact there, up to
             the 3σ assumption), `"all"` does as AIMET does, `"off"` absorbs nowhere.
 
     Raises:
         InvalidArgumentError: If an argument is of the wrong kind, or the model does not take the input.
+        ForwardError: If a line of the model's own code fails, or the model returns no tensor.
         EqualizationError: If the model is not plain, carries no blocks or blocks that do not fit, or has
             weights that are not finite.
         PluginError: If a plugin fails, or returns a value that its hook does not allow.
@@ -76,7 +82,8 @@ def equalize_equivariant(
     with AIMET_LOCK:
         snapshot = Snapshot(core)
         try:
-            recorder = _equalize(core, inputs, high_bias_fold, by_shape=dummy_input is None)
+            with without_compilation(core):
+                recorder = _equalize(core, inputs, high_bias_fold, by_shape=dummy_input is None)
             snapshot.restore_modes(core)
             report = make_report(recorder, snapshot.names, high_bias_fold)
             for _ in tell_plugins("eq_aimet_equalized", model=model, report=report):
@@ -123,15 +130,21 @@ def _equalize(model: torch.nn.Module, inputs: Any, high_bias_fold: str, *, by_sh
     except EqAimetError:
         raise
     except Exception as error:
-        raise refuse_input(error, inputs, by_shape=by_shape) from error
+        raise refuse_input(error, model, inputs, by_shape=by_shape) from error
     assert run.trace is not None
-    run.check = FunctionCheck(model, inputs, run.trace.output)
-    token = ACTIVE_RUN.set(run)
-    try:
-        with EquivariantHooks(high_bias_fold, recorder):
-            equalize_model(model, dummy_input=inputs)
-    except FunctionChangedError as error:
-        raise _FaultyError(error, run.check, recorder) from None
-    finally:
-        ACTIVE_RUN.reset(token)
+    if not tensors_in(run.trace.output):
+        raise ForwardError(
+            f"`forward` of {type(model).__name__} returned a {type(run.trace.output).__name__} without a "
+            "tensor; expected a tensor, or a tuple, list or dictionary of tensors."
+        )
+    with traceable_call(model, inputs, run.trace.output) as tensors:
+        run.check = FunctionCheck(model, tensors)
+        token = ACTIVE_RUN.set(run)
+        try:
+            with EquivariantHooks(high_bias_fold, recorder):
+                equalize_model(model, dummy_input=tensors)
+        except FunctionChangedError as error:
+            raise _FaultyError(error, run.check, recorder) from None
+        finally:
+            ACTIVE_RUN.reset(token)
     return recorder

@@ -1,23 +1,24 @@
-"""The last net: whether an equalized model still computes what it did, and which layer is at fault if not.
+"""The last net: whether equalization kept the function of a model, and which layer is at fault if not.
 
 The scales are exact in theory. A rule that is wrong about one operation would change the function without a
-word, so the outputs before and after are compared in float64, on the given input and on two inputs of other
-scale and sign. The comparison comes before the high-bias fold, which changes the function by design: it holds
-up to three standard deviations.
+word. So the outputs before and after are compared in float64: for one image of the given input, for 8 times
+the image, and for -¼ of it. The comparison comes before the high-bias fold, and does not cover it: that fold
+changes the function by design where a value lies beyond three standard deviations (`high_bias_fold`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
 from eq_aimet.aimet.equalization.module_rules import channel_dim
 from eq_aimet.errors import EqualizationError
-from eq_aimet.symmetry import is_layer
 from eq_aimet.symmetry.calling import call_model, map_tensors, tensors_in
+from eq_aimet.symmetry.layers import is_layer
 
 __all__ = ["FunctionChangedError", "FunctionCheck"]
 
@@ -31,11 +32,11 @@ Signatures = dict[torch.nn.Module, torch.Tensor]
 
 
 class FunctionChangedError(Exception):
-    """The model computes something else; `signatures` tell which layer does.
+    """The function of the model has changed; the signatures tell in which layer.
 
     Args:
         change: The largest relative difference of an output.
-        signatures: What `FunctionCheck.signatures` returns on the changed model.
+        signatures: The signatures of the layers of the changed model (`FunctionCheck.signatures`).
     """
 
     def __init__(self, change: float, signatures: Signatures) -> None:
@@ -44,26 +45,35 @@ class FunctionChangedError(Exception):
 
 
 class FunctionCheck:
-    """Compares what a model computes now with what it computed when this object was made.
+    """Compares the outputs of a model with its outputs when this object was made.
+
+    The first image of the batch is enough. If the model takes a batch of another size, the image, 8 times the
+    image and -¼ of it make one batch; otherwise the model runs three times.
 
     Args:
         model: The model, which stays as it is.
-        inputs: What it is called on.
-        output: What it returned in its own precision, which shows how much it rounds.
+        inputs: The inputs of one forward pass.
     """
 
-    def __init__(self, model: torch.nn.Module, inputs: Any, output: Any) -> None:
-        self._model, self._inputs = model, inputs
+    def __init__(self, model: torch.nn.Module, inputs: Any) -> None:
+        self._model = model
+        self._stacked = _is_batch(inputs)
+        self._inputs = [_stack(inputs)] if self._stacked else _scaled(inputs)
         self._dtype: torch.dtype | None = torch.float64
-        self._tolerance = _TOLERANCE
+        tolerance = _TOLERANCE
         try:
-            self._before = [self._outputs(factor) for factor in _FACTORS]
+            self._before = self._outputs(self._dtype)
         except Exception:  # noqa: BLE001
-            # Some models hold constants of one precision and can't run in another.
-            self._dtype, self._tolerance = None, _TOLERANCE_WITHOUT_DOUBLE
-            self._before = [self._outputs(factor) for factor in _FACTORS]
-        rounding = _largest_change(self._before[0], [tensor.double() for tensor in tensors_in(output)])
-        self._tolerance = max(self._tolerance, _ROUNDINGS * rounding)
+            self._stacked, self._inputs = False, _scaled(inputs)
+            try:
+                self._before = self._outputs(self._dtype)
+            except Exception:  # noqa: BLE001
+                # Some models hold constants of one precision and can't run in another.
+                self._dtype, tolerance = None, _TOLERANCE_WITHOUT_DOUBLE
+                self._before = self._outputs(self._dtype)
+        # How much the model rounds in its own precision.
+        rounding = 0.0 if self._dtype is None else _largest_change(self._before, self._outputs(None))
+        self._tolerance = max(tolerance, _ROUNDINGS * rounding)
 
     def __call__(self) -> None:
         """Compare.
@@ -71,12 +81,9 @@ class FunctionCheck:
         Raises:
             FunctionChangedError: If an output differs by more than rounding.
         """
-        changes = [
-            _largest_change(before, self._outputs(factor))
-            for factor, before in zip(_FACTORS, self._before, strict=True)
-        ]
-        if max(changes) > self._tolerance:
-            raise FunctionChangedError(max(changes), self.signatures(self._model.modules()))
+        change = _largest_change(self._before, self._outputs(self._dtype))
+        if change > self._tolerance:
+            raise FunctionChangedError(change, self.signatures(self._model.modules()))
 
     def signatures(self, modules: Iterable[torch.nn.Module]) -> Signatures:
         """Return for each layer and norm a number per output channel that no positive scale changes."""
@@ -90,7 +97,7 @@ class FunctionCheck:
             for module in modules:
                 if is_layer(module) or isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                     handles.callback(module.register_forward_hook(note).remove)
-            self._outputs(1.0)
+            self._outputs(self._dtype)
         return found
 
     def explain(
@@ -104,7 +111,7 @@ class FunctionCheck:
         """Return the error that names the first layer at fault; the model is as it was before.
 
         Args:
-            error: What the comparison raised.
+            error: The error that the comparison raised.
             folds: For each layer the batch norm that was folded into it.
             names: The dotted name of each module.
             partners: Says with which layers a layer was scaled.
@@ -123,13 +130,39 @@ class FunctionCheck:
         )
 
     @torch.no_grad()
-    def _outputs(self, factor: float) -> list[torch.Tensor]:
-        inputs = map_tensors(lambda tensor: _copy(tensor, self._dtype, factor), self._inputs)
+    def _outputs(self, dtype: torch.dtype | None) -> list[torch.Tensor]:
         devices = [tensor.device for tensor in tensors_in(self._inputs) if tensor.is_cuda]
-        with _copied(self._model, self._dtype), torch.random.fork_rng(devices=devices):
-            torch.manual_seed(0)  # A model that draws random numbers draws the same ones each time.
-            output = call_model(self._model, inputs)
-        return [tensor.detach().double().cpu() for tensor in tensors_in(output)]
+        outputs: list[torch.Tensor] = []
+        with _copied(self._model, dtype), torch.random.fork_rng(devices=devices):
+            for inputs in self._inputs:
+                torch.manual_seed(0)  # A model that draws random numbers draws the same ones each time.
+                output = call_model(self._model, map_tensors(partial(_copy, dtype=dtype), inputs))
+                for tensor in tensors_in(output):
+                    values = tensor.detach().double().cpu()
+                    # Each image by itself, as the outputs for a small image are small.
+                    rows = self._stacked and values.dim() > 0 and len(values) == len(_FACTORS)
+                    outputs += values.unbind() if rows else [values]
+        return outputs
+
+
+def _is_batch(inputs: Any) -> bool:
+    """Return whether all inputs have a first dimension of one size."""
+    firsts = {tuple(tensor.shape[:1]) for tensor in tensors_in(inputs)}
+    return len(firsts) == 1 and () not in firsts
+
+
+def _stack(inputs: Any) -> Any:
+    """Return one batch: the first image times each factor."""
+    return map_tensors(lambda tensor: torch.cat([_times(tensor[:1], factor) for factor in _FACTORS]), inputs)
+
+
+def _scaled(inputs: Any) -> list[Any]:
+    """Return the inputs times each factor."""
+    return [map_tensors(partial(_times, factor=factor), inputs) for factor in _FACTORS]
+
+
+def _times(tensor: torch.Tensor, factor: float) -> torch.Tensor:
+    return tensor * factor if tensor.is_floating_point() else tensor
 
 
 def _remedy(plugins: list[str]) -> str:
@@ -144,10 +177,8 @@ def _remedy(plugins: list[str]) -> str:
     )
 
 
-def _copy(tensor: torch.Tensor, dtype: torch.dtype | None, factor: float = 1.0) -> torch.Tensor:
-    if not tensor.is_floating_point():
-        return tensor.detach().clone()
-    return tensor.detach().to(dtype or tensor.dtype, copy=True) * factor
+def _copy(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return tensor.detach().to(dtype if dtype and tensor.is_floating_point() else tensor.dtype, copy=True)
 
 
 @contextmanager

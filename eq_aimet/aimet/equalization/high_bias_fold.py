@@ -1,9 +1,11 @@
 """High-bias fold on blocks: the part of a bias that ReLU always lets through moves into the next layer.
 
 Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721,
-section 4.1.3. With β and γ of the folded batch norm, divided by the scale of the CLS set, c = max(0, β −
-3|γ|) is (up to three standard deviations) always below the activation, so b₁ − c and b₂ + Σ W₂ c compute the
-same. This holds where all taps of the next layer see the shift, that is, nowhere at a zero-padded border.
+section 4.1.3. Let β and γ be the parameters of the folded batch norm, divided by the scale of the CLS set. As
+long as an activation stays within three standard deviations of its mean, it is above c = max(0, β − 3|γ|).
+Then the biases b₁ − c and b₂ + Σ W₂ c give the same function. Beyond three standard deviations, ReLU cuts off
+a part of the activation, and the function changes. `FunctionCheck` does not compare this step. A zero-padded
+layer reads zeros at the border, which the shift does not reach, so the fold is not exact there.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from eq_aimet.aimet.internals import absorb_bias
 from eq_aimet.aimet.output_statistics import shift_statistics
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import LayerBlocks, block_ranges, is_transposed, join_blocks, weight_orbits
+from eq_aimet.symmetry import LayerBlocks, weight_orbits
+from eq_aimet.symmetry.layers import is_transposed
 from eq_aimet.symmetry.orbits import bias_orbits, orbit_means, orbit_spreads
-from eq_aimet.symmetry.scaling import FloatArray
+from eq_aimet.symmetry.scaling import FloatArray, block_ranges, join_blocks
 
 __all__ = [
     "Absorption",
@@ -37,14 +40,14 @@ HighBiasFoldMode = Literal["unpadded", "all", "off"]
 
 @dataclass(frozen=True)
 class Absorption:
-    """What the high-bias fold moved between two layers.
+    """The bias that the high-bias fold moved between two layers.
 
     Attributes:
         source: The layer that loses bias.
         sink: The layer that takes it.
-        channels: How many channels of the source lost some.
+        channels: The number of channels of the source that lost bias.
         largest: The largest |c|, after scaling.
-        reason: Why nothing was moved, or an empty string.
+        reason: The reason if no bias moved, or an empty string.
     """
 
     source: Convolution
@@ -58,7 +61,7 @@ def check_mode(high_bias_fold: str) -> HighBiasFoldMode:
     """Return the mode as given.
 
     Raises:
-        InvalidArgumentError: If it is none of the three.
+        InvalidArgumentError: If the mode is not one of the three modes.
     """
     if high_bias_fold not in get_args(HighBiasFoldMode):
         raise InvalidArgumentError(
@@ -96,12 +99,14 @@ def sees_no_zeros(layer: Convolution) -> bool:
 def absorbable_bias(
     beta: FloatArray, gamma: FloatArray, *, relu: bool, blocks: tuple[int, ...] | None
 ) -> FloatArray:
-    """Return c, the bias that can move on, of shape (channels,) and equal on each block.
+    """Return c, the bias that can move to the next layer, of shape (channels,) and equal on each block.
+
+    With a ReLU this is exact only up to three standard deviations.
 
     Args:
         beta: The batch norm's β over the scale, of shape (channels,).
         gamma: The batch norm's γ over the scale, of shape (channels,).
-        relu: Whether a ReLU follows; without one all of β can move.
+        relu: Whether a ReLU follows; without a ReLU all of β can move.
         blocks: The blocks of these channels. Where β and γ differ within a block, the smallest c is taken.
 
     Example:
@@ -136,7 +141,10 @@ def _sum_of_products(weight: FloatArray, absorbed: FloatArray) -> FloatArray:
 
 
 def fold_pair(pair: Any, norm: Any, mode: HighBiasFoldMode, *, norm_follows: bool) -> Absorption:
-    """Move bias between two layers of a CLS set, in place; return what was moved.
+    """Move bias between two layers of a CLS set, in place; return the record of the move.
+
+    In mode "unpadded" the function of the two layers is kept for activations within three standard
+    deviations of their mean (see the head of this file).
 
     Args:
         pair: AIMET's `ClsSetLayerPairInfo`.

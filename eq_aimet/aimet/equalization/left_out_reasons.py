@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from eq_aimet.aimet.equalization.recorder import Recorder
-from eq_aimet.symmetry import is_layer
+from eq_aimet.symmetry.layers import is_layer
 
 __all__ = ["reasons_left_out", "scaled_with"]
 

@@ -20,7 +20,7 @@ from eq_aimet.plain import (
     VectorField,
 )
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import channel_counts, is_convolution, is_layer
+from eq_aimet.symmetry.layers import channel_counts, is_convolution, is_layer
 
 __all__ = ["channel_dim", "has_own_forward", "is_norm", "is_whole", "pass_layer", "pass_module"]
 

@@ -75,6 +75,16 @@ def _reshaped(call: Call) -> Result:
     return spread(ids.reshape(call.output.shape), call.output.shape)
 
 
+def _restrided(call: Call) -> Result:
+    """Pass new strides that keep each entry in its place; pooling to 1×1 sets such strides."""
+    ids, output = call.first_alone(), call.output
+    if ids is None or ids.shape != output.shape:
+        return ""
+    usual = torch.empty(output.shape, device="meta").stride()
+    same = (size == 1 or s == u for size, s, u in zip(output.shape, output.stride(), usual, strict=True))
+    return ids if all(same) and output.storage_offset() == 0 else ""
+
+
 def _expanded(call: Call) -> Result:
     ids = call.first_alone()
     return "" if ids is None else ids.expand(call.output.shape)
@@ -222,6 +232,7 @@ _RULES: dict[str, Callable[[Call], Result]] = {
     **_each("repeat tile diagonal unfold pixel_shuffle pixel_unshuffle channel_shuffle", _moved),
     **_each("view _unsafe_view _reshape_alias reshape", _reshaped),
     **_each("expand", _expanded),
+    **_each("as_strided", _restrided),
     **_each("constant_pad_nd", _padded),
     **_each("mean sum amax amin max min linalg_vector_norm", _reduced),
     **_each("cumsum", _cumulated),

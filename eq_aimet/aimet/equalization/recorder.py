@@ -12,7 +12,7 @@ from eq_aimet.aimet.equalization.high_bias_fold import Absorption
 from eq_aimet.aimet.equalization.region_scaling import ScaledRegion
 from eq_aimet.aimet.equalization.regions import Joints
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import layer_ranges
+from eq_aimet.symmetry.layers import layer_ranges
 
 __all__ = ["Fold", "Recorder", "ScaledSet", "output_ranges"]
 

@@ -11,8 +11,8 @@ import torch
 from eq_aimet.aimet.equalization.regions import Joints
 from eq_aimet.aimet.equalization.scale_variables import Ids, Threshold, joined_classes
 from eq_aimet.aimet.output_statistics import scale_statistics
-from eq_aimet.symmetry import channel_counts, is_transposed, layer_ranges, pair_scales, scale_channels
-from eq_aimet.symmetry.scaling import FloatArray
+from eq_aimet.symmetry.layers import channel_counts, is_transposed, layer_ranges
+from eq_aimet.symmetry.scaling import FloatArray, pair_scales, scale_channels
 
 __all__ = ["ScaledRegion", "scale_regions"]
 

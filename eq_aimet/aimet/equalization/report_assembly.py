@@ -19,7 +19,7 @@ from eq_aimet.aimet.equalization.report import (
     Span,
 )
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import is_convolution, is_layer
+from eq_aimet.symmetry.layers import is_convolution, is_layer
 
 __all__ = ["make_report"]
 

@@ -27,8 +27,8 @@ from eq_aimet.aimet.equalization.operation_calls import READS_NO_VALUES, Call, I
 from eq_aimet.aimet.equalization.operation_rules import apply_rule
 from eq_aimet.aimet.equalization.scale_trace import Step, Trace, Value
 from eq_aimet.aimet.equalization.scale_variables import Threshold
-from eq_aimet.symmetry import is_layer
 from eq_aimet.symmetry.calling import call_model, tensors_in
+from eq_aimet.symmetry.layers import is_layer
 
 __all__ = ["trace_scales"]
 

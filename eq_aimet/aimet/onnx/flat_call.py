@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from eq_aimet.symmetry.calling import call_model, map_tensors, named_tensors, tensors_in
+from eq_aimet.symmetry.calling import call_model, flat_forward, named_tensors
 
 __all__ = ["flatten_call", "value_names"]
 
@@ -34,14 +34,8 @@ def flatten_call(model: torch.nn.Module, inputs: Any) -> tuple[list[str], list[s
     Returns:
         The places of the tensors in the inputs, and the places of the tensors in the outputs.
     """
-    forward = model.forward
     with torch.no_grad():
         outputs = list(named_tensors(call_model(model, inputs)))
 
-    def flat(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        remaining = iter(tensors)
-        rebuilt = map_tensors(lambda _: next(remaining), inputs)
-        return tuple(tensors_in(call_model(forward, rebuilt)))
-
-    model.forward = flat
+    model.forward = flat_forward(model.forward, inputs)
     return list(named_tensors(inputs, "input")), outputs

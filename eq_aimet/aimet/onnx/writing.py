@@ -18,6 +18,21 @@ from eq_aimet.errors import EqAimetError, InvalidArgumentError
 
 __all__ = ["FileNames", "write_encodings", "write_float", "write_quantized"]
 
+# Warnings of the exporters about their own insides: how each text starts, its category, and the module that
+# the warning points at. A warning about the model itself reaches the caller.
+_WARNINGS: tuple[tuple[str, type[Warning], str], ...] = (
+    # AIMET branches on its own encodings while torch.jit traces it.
+    ("Converting a tensor to a Python boolean", torch.jit.TracerWarning, r"aimet_torch\."),
+    (r".*QuantizerBase\._allow_overwrite is deprecated", DeprecationWarning, r"aimet_torch\."),
+    # We take torch's exporter on torch.jit on purpose; see `FileNames.options`.
+    ("You are using the legacy TorchScript-based ONNX export", DeprecationWarning, ""),
+    # torch's exporter leaves a slice in the file that it could have computed.
+    ("Constant folding - ", UserWarning, ""),
+    ("The feature will be removed", DeprecationWarning, r"torch\.onnx\."),
+    (r"`torch\.jit\.\w+` is deprecated", DeprecationWarning, ""),
+    (r"`torch\.jit\.\w+` is deprecated", FutureWarning, ""),
+)
+
 
 @dataclass(frozen=True)
 class FileNames:
@@ -88,10 +103,11 @@ def write_float(
 
 @contextmanager
 def _exporting() -> Iterator[None]:
-    """Silence the exporters' warnings, which are about their own insides, and translate their errors."""
+    """Silence the exporters' warnings about their own insides, and translate their errors."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            for message, category, module in _WARNINGS:
+                warnings.filterwarnings("ignore", message=message, category=category, module=module)
             yield
     except (EqAimetError, OSError):
         raise

@@ -12,7 +12,7 @@ from aimet_torch.quantsim import QuantizationSimModel
 
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import channel_counts, is_layer
+from eq_aimet.symmetry.layers import channel_counts, is_layer
 from eq_aimet.symmetry.orbits import bias_orbits, orbit_means
 
 __all__ = ["BiasedLayer", "biased_layers", "channel_axis", "channel_means"]

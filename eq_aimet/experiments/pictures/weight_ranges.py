@@ -12,7 +12,7 @@ import torch.fx
 
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
-from eq_aimet.symmetry import is_layer, is_transposed, layer_ranges
+from eq_aimet.symmetry.layers import is_layer, is_transposed, layer_ranges
 
 __all__ = ["LayerRanges", "measure_weight_ranges", "most_uneven_layer"]
 

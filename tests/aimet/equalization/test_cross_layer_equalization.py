@@ -14,7 +14,8 @@ from eq_aimet import (
     equivariant_hooks,
     tag_blocks,
 )
-from eq_aimet.symmetry import equivariance_error, is_symmetric, stored_blocks
+from eq_aimet.symmetry import equivariance_error, is_symmetric
+from eq_aimet.symmetry.blocks import stored_blocks
 
 IMAGE = torch.randn(2, 3, 17, 17, generator=torch.Generator().manual_seed(1))
 

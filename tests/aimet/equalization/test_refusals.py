@@ -10,7 +10,7 @@ from torch import nn
 from eq_aimet import EqAimetError, equalize_equivariant, hookimpl, plugin_manager
 from eq_aimet.errors import EqualizationError, InvalidArgumentError, PluginError
 from eq_aimet.snapshot import Snapshot
-from eq_aimet.symmetry import stored_blocks
+from eq_aimet.symmetry.blocks import stored_blocks
 
 IMAGE = torch.randn(2, 3, 17, 17, generator=torch.Generator().manual_seed(1))
 
@@ -122,6 +122,17 @@ def test_a_batch_norm_after_a_layer_that_runs_more_often_stays():
     ("arguments", "text"),
     [
         ({"high_bias_fold": "off"}, "`dummy_input`: received None; expected an input of the model"),
+        ({"dummy_input": IMAGE.numpy()}, "`dummy_input`: received ndarray; expected a tensor"),
+        ({"dummy_input": IMAGE[:0]}, "with at least one value each"),
+        ({"dummy_input": IMAGE.bfloat16()}, r"weights are of torch.float32, and its forward pass failed"),
+        ({"dummy_input": IMAGE.half()}, r"of torch.float16 on cpu.*weights are of torch.float32"),
+        (
+            {"dummy_input": {"image": IMAGE}},
+            r"`dummy_input`: received a dictionary.*inputs of `forward\(x\)`",
+        ),
+        ({"input_shapes": [(1, 3, 17, 17)] * 2}, r"`input_shapes`.*too many positional arguments"),
+        ({"input_shapes": "17"}, "`input_shapes`: received '17'; expected the shape of the input"),
+        ({"input_shapes": []}, "`input_shapes`: received"),
         (
             {"dummy_input": torch.randn(2, 5, 17, 17)},
             r"received a tensor \(2, 5, 17, 17\) of torch.float32 on cpu",

@@ -7,7 +7,7 @@ from torch import nn
 
 from eq_aimet import equalize_equivariant
 from eq_aimet.plain import Add
-from eq_aimet.symmetry import is_layer
+from eq_aimet.symmetry.layers import is_layer
 
 IMAGE = torch.randn(2, 3, 17, 17, generator=torch.Generator().manual_seed(1))
 

@@ -54,8 +54,6 @@ def simulation(model, inputs):
     return sim
 
 
-# torch.jit, by which AIMET traces a model, warns of lists.
-@pytest.mark.filterwarnings("ignore:Encountering a list at the output of the tracer")
 @pytest.mark.parametrize("container", [tuple, list, lambda parts: (parts[0], list(parts[1:]))])
 def test_each_output_is_judged_by_its_own_action(container, tmp_path):
     images = (varied_images(4), varied_images(4, seed=2)[:, :1])

@@ -12,7 +12,7 @@ from torch import nn
 from eq_aimet import equalize_equivariant, equivariant_hooks, hookimpl, layer_blocks, plugin_manager
 from eq_aimet.aimet.output_statistics import is_outdated, output_statistics
 from eq_aimet.plain import Add
-from eq_aimet.symmetry import is_layer
+from eq_aimet.symmetry.layers import is_layer
 
 IMAGES = torch.randn(16, 3, 17, 17, generator=torch.Generator().manual_seed(0))
 X = torch.cat([IMAGES.rot90(turns, (2, 3)) for turns in range(4)])

@@ -16,13 +16,6 @@ from aimet_torch.quantsim import QuantizationSimModel
 from eq_aimet.aimet.simulation import quantized_modules
 from eq_aimet.plain import Add, GroupMaxPool, Mask
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:All modules in `aimet_torch.v2`:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*QuantizerBase._allow_overwrite is deprecated:DeprecationWarning"),
-]
-
 
 class Network(torch.nn.Module):
     def __init__(self, relu: bool) -> None:

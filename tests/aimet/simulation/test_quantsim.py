@@ -13,13 +13,6 @@ from eq_aimet import layer_blocks, tag_blocks, tie_encodings
 from eq_aimet.aimet.simulation.tied_encodings import TiedEncoding
 from eq_aimet.symmetry import equivariance_error
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:All modules in `aimet_torch.v2`:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*QuantizerBase._allow_overwrite is deprecated:DeprecationWarning"),
-]
-
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("order", [4, 8])

@@ -10,13 +10,6 @@ from eq_aimet import tie_encodings
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.symmetry import LayerBlocks, assert_equivariant, equivariance_error
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:All modules in `aimet_torch.v2`:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*QuantizerBase._allow_overwrite is deprecated:DeprecationWarning"),
-]
-
 
 def test_arguments_that_are_no_simulation_are_named():
     for wrong in (torch.nn.Conv2d(1, 1, 1), None):
