@@ -218,3 +218,30 @@ def test_operators_that_fall_back_are_named(tmp_path):
     assert QnnHtp().open(tmp_path / "det.onnx").fell_back == ("Det",)
     with pytest.raises(InvalidArgumentError, match=r"a file that qnn-htp .* can't open"):
         QnnHtp().open(tmp_path / "none.onnx")
+
+
+def test_no_tensor_of_the_rearranged_file_has_more_than_four_dimensions(tmp_path):
+    export(Residual(4, "field"), tmp_path / "model.onnx", storage="plain")
+
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "model.onnx"), data_prop=True).graph
+
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in inferred.value_info}
+    inner = [ranks[name] for node in inferred.node if node.op_type == "Gather" for name in node.output]
+    assert inner == [4]
+    assert max(rank for name, rank in ranks.items()) <= 5  # the group pooling has five
+
+
+def test_a_network_that_is_not_equivariant_itself_is_named(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(  # on 17 pixels, windows of 2 do not read the last row and column
+        convolution(3, 4, 2, order=4, image=True, stride=2), nn.ReLU(), GroupMaxPool((4,) * 4),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
+    )  # fmt: skip
+    sim = export(network, tmp_path / "model.onnx")
+
+    report = verify_onnx(tmp_path / "model.onnx", sim, varied_images(4), **QUICK)
+
+    assert not report.is_bit_exact
+    assert report.network_error > 1e-4
+    assert len(report.advice) == 1
+    assert report.advice[0].startswith("The FP32 network itself is not equivariant on these images")

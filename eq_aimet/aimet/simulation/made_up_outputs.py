@@ -1,4 +1,4 @@
-"""Outputs that layers may have by their statistics, handed to the quantizers in place of the real outputs."""
+"""Outputs that fit the statistics of a layer, passed to its quantizer in place of the real outputs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from eq_aimet.symmetry.layers import is_layer
 
 __all__ = ["PASSES", "MadeUpOutputs"]
 
-# The forward passes. The highest and the lowest values give the ends of what sums, pooling and activations
-# make of them; then once more, with what layers without statistics make of such inputs at most; and random
-# values, for modules that are not monotonous and for AIMET's schemes that look at more than the ends.
+# The forward passes. The highest and the lowest values give the ends of the ranges behind sums, pooling and
+# activations. The two passes with bounds also give layers without statistics the largest outputs that such
+# inputs allow. The random passes serve modules that are not monotonic, and AIMET's schemes that read more
+# than the ends.
 PASSES = ("highest", "lowest", "highest bound", "lowest bound", "random", "random")
 
 
 class MadeUpOutputs:
-    """While entered, gives layers of a simulation made-up outputs, right before their output quantizers.
+    """Passes made-up outputs of layers to their output quantizers while the context is entered.
 
     Attributes:
         number: The number of the forward pass.
-        kind: What it gives the layers.
+        kind: The kind of outputs in this pass, one of `PASSES`.
         bounded: The convolutions and linear layers without statistics.
     """
 
@@ -61,7 +62,7 @@ class MadeUpOutputs:
 
     @property
     def _sign(self) -> int:
-        """1 where the highest values are due, -1 where the lowest are, 0 where random ones are."""
+        """1 in a pass of highest values, -1 in a pass of lowest values, 0 in a random pass."""
         return {"highest": 1, "lowest": -1}.get(self.kind.split()[0], 0)
 
     def _by_statistics(self, module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -86,7 +87,7 @@ class MadeUpOutputs:
 
     def _look_at(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         """Note the lowest and highest value of each input channel."""
-        if "bound" in self.kind:  # made of bounds in part, which would add up from layer to layer
+        if "bound" in self.kind:  # such inputs hold bounds, which would grow from layer to layer
             return
         tensor, axis = inputs[0].detach().as_subclass(torch.Tensor), _channel_axis(module)
         others = [place for place in range(tensor.dim()) if place != axis % tensor.dim()]
@@ -98,7 +99,7 @@ class MadeUpOutputs:
 
 
 class _Substitute(torch.nn.Module):
-    """In the place of an output quantizer: hands it something else than what the layer computed."""
+    """Stands in place of an output quantizer, and passes it another tensor than the layer's output."""
 
     def __init__(
         self, quantizer: torch.nn.Module | None, output_of: Callable[[torch.Tensor], torch.Tensor]

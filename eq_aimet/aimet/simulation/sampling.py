@@ -1,4 +1,4 @@
-"""What a layer may put out: samples and bounds by its batch norm's statistics, or bounds by its inputs."""
+"""Outputs that a layer may have: samples and bounds from its batch norm, or bounds from its inputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eq_aimet.aimet.output_statistics import OutputStatistics
 
 __all__ = ["farthest_output", "input_sample", "linear_bound", "normal_output"]
 
-# The part of a variance that all positions of an image have in common; it matters where they are averaged.
+# The share of a variance that all positions of an image have in common. An average over positions keeps it.
 _COMMON = 0.5
 
 
@@ -20,14 +20,14 @@ def normal_output(
 ) -> torch.Tensor:
     """Return a sample of each channel's N(mean, σ), clipped to mean ± `limit`·σ, shaped as `output`.
 
-    Half of the variance is common to all positions of an image: in images, neighbours are alike.
+    All positions of an image share half of the variance, because neighbouring pixels of images are alike.
 
     Args:
         statistics: Mean and σ of each channel.
         output: A tensor whose channels are along `axis`.
         limit: How many standard deviations the sample reaches at most.
-        axis: Where the channels are.
-        seed: Of the sample, which is the same on each machine.
+        axis: The dimension of the channels.
+        seed: The seed of the sample; one seed gives one sample on each machine.
 
     Example:
         >>> statistics = OutputStatistics((5.0,), (2.0,), ())
@@ -70,7 +70,7 @@ def _spread_out(
 def linear_bound(layer: Any, farthest: torch.Tensor, nearest: torch.Tensor) -> torch.Tensor:
     """Return W⁺ x⁺ + W⁻ x⁻ + b: the largest output of a layer whose input lies between two tensors.
 
-    With the two exchanged it is the smallest.
+    With the two tensors exchanged, the result is the smallest output.
 
     Args:
         layer: A convolution or linear layer of torch.

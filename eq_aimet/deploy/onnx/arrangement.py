@@ -1,8 +1,8 @@
 """Operators rewritten so that the runtime's fast integer kernels compute them.
 
-Each rewriting computes the same integers: products and sums of the same quantized numbers in another
-arrangement. Sums of integers do not depend on their order, so what is computed in integers is bit-identical
-for a turned image.
+Each rewriting computes the same integers: it multiplies and adds the same quantized numbers in another
+arrangement. A sum of integers does not depend on the order of its terms, so an operator that computes in
+integers returns the same bits for a turned image.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Rewriting:
 
     Attributes:
         operator: Its type and output, e.g. `AveragePool of /pool/out`.
-        into: What computes it now.
+        into: The operator that computes it now.
     """
 
     operator: str
@@ -44,7 +44,7 @@ class _Quantized:
 
 
 def arrange(graph: Graph) -> tuple[Rewriting, ...]:
-    """Rewrite what onnxruntime would compute slowly or in floating point, in place.
+    """Rewrite the operators that onnxruntime would compute slowly or in floats; work in place.
 
     - A quantized average pooling with constant divisor becomes a depthwise convolution with ones:
       onnxruntime sums the windows of an average pooling in floats, in an order that a turn changes.
@@ -52,7 +52,7 @@ def arrange(graph: Graph) -> tuple[Rewriting, ...]:
     - A grouped convolution whose groups have as many inputs as outputs becomes a depthwise one.
 
     Returns:
-        What was rewritten.
+        The operators that were rewritten.
     """
     done = []
     fold_constants(graph)
@@ -147,11 +147,11 @@ def _global_average(graph: Graph, quantized: _Quantized, divisor: int) -> str:
 
 
 def _grouped_convolution(graph: Graph, quantized: _Quantized) -> str:
-    """Lay groups of n inputs and n outputs out along the width, where a depthwise kernel meets them.
+    """Write a convolution of groups of n inputs and n outputs as a depthwise one over a wider input.
 
     With x' [(g, a), y, n·x + b] = x[(g, b), y, x] the output channel (g, a) sees only channel (g, a) of x',
-    through a kernel of width n·k and with n times the stride: the same sums, in onnxruntime's kernel for
-    depthwise convolutions, which does not go through one small matrix product for each group.
+    through a kernel of width n·k and with n times the stride: the same sums. onnxruntime's kernel
+    for depthwise convolutions computes them; its kernel for groups needs one small matrix product per group.
     """
     node, options = quantized.node, attributes(quantized.node)
     shape = graph.shape(node.input[0])

@@ -1,11 +1,10 @@
 """Weights stored by orbit: one representative each, the rest rebuilt by standard operators at load.
 
 A weight between F blocks of N channels and F' blocks of N' channels is a grid of F×F' *cells* of shape
-(N, N', k, k). The exact group elements map every cell onto itself, all cells in the same way, so that one
-small index, the *pattern*, says for each place of a cell which representative stands there. `Gather` with
-the pattern rebuilds the cells, `Transpose` and `Reshape` put them in place. All of its inputs being
-constants, the runtime does this once, when it opens the file, and then quantized kernels find an ordinary
-weight.
+(N, N', k, k). The exact group elements map each cell onto itself, and all cells in the same way. So one small
+index, the *pattern*, names the representative at each place of a cell. `Gather` with the pattern rebuilds the
+cells; `Transpose` and `Reshape` put them in place. All inputs of these operators are constants, so the
+runtime runs them once, when it opens the file. Its quantized kernels then find an ordinary weight.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ class StoredWeight:
     Attributes:
         name: The layer's dotted name.
         bytes_plain: The size of the whole weight.
-        bytes_stored: The size of what is in the file of it, without the pattern that layers share.
-        reason: Why the whole weight is stored; empty where representatives are.
+        bytes_stored: The size of the representatives in the file, without the pattern that layers share.
+        reason: Why the whole weight is stored; empty if representatives are stored.
     """
 
     name: str
@@ -64,7 +63,7 @@ def compact_cells(values: np.ndarray, orbits: np.ndarray, size_out: int, size_in
         values: The weight, of shape (out, in, …).
         orbits: The orbit of each weight; within an orbit all values are equal.
         size_out: N, the size of the blocks of the first dimension.
-        size_in: N', that of the second.
+        size_in: N', the size of the blocks of the second dimension.
 
     Example:
         >>> values = np.array([[1, 2, 5, 6], [2, 1, 6, 5]])
@@ -100,7 +99,7 @@ def _cells(values: np.ndarray, size_out: int, size_in: int) -> np.ndarray:
 
 
 def store_orbits(graph: Graph, layers: Sequence[LayerOrbits]) -> tuple[StoredWeight, ...]:
-    """Replace the weights of `layers` by their representatives and what rebuilds them, in place.
+    """Replace the weights of `layers` by representatives and the nodes that rebuild them; work in place.
 
     Returns:
         How each weight is stored, in the order of `layers`.
@@ -170,7 +169,7 @@ def _join(graph: Graph, values: list[str], axis: int) -> str:
 
 
 def _rebuilt(tiles: list[list[CompactCells]], shape: tuple[int, ...]) -> np.ndarray:
-    """Return what the added nodes compute."""
+    """Return the weight that the added nodes compute."""
     rows = []
     for row in tiles:
         parts = []
