@@ -13,6 +13,7 @@ from eq_aimet import EqAimetError, export_model, hookimpl, plugin_manager
 from eq_aimet.adapters.e2cnn import enn
 from eq_aimet.adapters.e2cnn.modules import CONVERTERS
 from eq_aimet.errors import ExportError, InvalidArgumentError, PluginError
+from eq_aimet.plain import GroupMaxPool
 
 X = torch.randn(2, 1, 9, 9, generator=torch.Generator().manual_seed(0))
 
@@ -206,10 +207,18 @@ def register():
 
 def test_a_plugin_exports_it_instead(monkeypatch, register):
     monkeypatch.delitem(CONVERTERS, enn.NormPool)
-    register(NormPlugin(torch.nn.AvgPool2d(3)))
+    register(NormPlugin(GroupMaxPool(4)))
     plain = export_model(Pooled().eval(), X)
-    assert isinstance(plain.get_submodule("stage.0"), torch.nn.AvgPool2d)
-    assert plain(X).shape == (2, 8, 3, 3)
+    assert isinstance(plain.get_submodule("stage.0"), GroupMaxPool)
+    assert plain(X).shape == (2, 2, 9, 9)
+
+
+def test_a_plugin_that_returns_a_module_of_other_channels(register):
+    register(NormPlugin(torch.nn.AvgPool2d(3)))
+    with pytest.raises(
+        ExportError, match=r"`model.stage.0` \(NormPool\): its plain module returns 8 channels, .* has 2"
+    ):
+        export_model(Pooled().eval(), X)
 
 
 def test_a_plugin_that_returns_something_else(register):

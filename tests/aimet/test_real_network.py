@@ -10,6 +10,7 @@ from aimet_torch.quantsim import QuantizationSimModel
 from block_networks import relative_change, same, weights
 
 from eq_aimet import (
+    PluginError,
     equalize_equivariant,
     equivariant_hooks,
     export_model,
@@ -127,7 +128,7 @@ def test_a_failure_leaves_the_traced_model_as_it_was(plain):
     model, plugin = copy.deepcopy(plain), Fails()
     plugin_manager().register(plugin)
     try:
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(PluginError, match="ZeroDivisionError"):
             equalize_equivariant(model, dummy_input=IMAGE)
     finally:
         plugin_manager().unregister(plugin)

@@ -29,6 +29,7 @@ __all__ = [
     "shared_in_place",
     "tracing_error",
     "unregistered",
+    "wrong_channels",
     "wrong_type",
 ]
 
@@ -64,6 +65,15 @@ def wrong_type(module: Any, path: str, received: str, expected: Any) -> ExportEr
         f"`model.{path}` ({type(module).__name__}): received {received}, expected a `GeometricTensor` of "
         f"type {expected}. "
         "Give the module the field type of what it is called with."
+    )
+
+
+def wrong_channels(module: Any, path: str, received: int, out_type: Any) -> ExportError:
+    """Return the error for a plain module whose output does not have the channels of the field type."""
+    return ExportError(
+        f"`model.{path}` ({type(module).__name__}): its plain module returns {received} channels, but the "
+        f"output type {out_type} has {out_type.size}. Correct the plugin, or the `export()`, that returned "
+        "the plain module."
     )
 
 

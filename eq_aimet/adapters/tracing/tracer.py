@@ -26,6 +26,7 @@ from eq_aimet.adapters.tracing.refusals import (
     own_forward,
     script_module,
     unregistered,
+    wrong_channels,
     wrong_type,
 )
 from eq_aimet.adapters.tracing.value_tracer import ValueTracer
@@ -95,7 +96,12 @@ class Tracer(ValueTracer):
         if getattr(module, "inplace", False) or getattr(module, "_inplace", False):
             self.in_place.add(result.node)
         out_type = getattr(module, "out_type", None)
-        return wrap_in_type(result, out_type) if is_field_type(out_type) else result
+        if not is_field_type(out_type):
+            return result
+        value = self.known.first[result.node]
+        if isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[1] != out_type.size:
+            raise wrong_channels(module, path, value.shape[1], out_type)
+        return wrap_in_type(result, out_type)
 
     def _target_of_call(self, path: str) -> str:
         """Return the path of the plain module to call: a module without weights gets a copy for each call.
@@ -143,10 +149,9 @@ class Tracer(ValueTracer):
                     raise
             self._take_back(mark)
         self.plain_modules[path] = self._placed(exported)
-        result = self._record_module(module, path, *args, **kwargs)
         with self._paused():
             check_own_export(module, path, exported, args, self.known)
-        return result
+        return self._record_module(module, path, *args, **kwargs)
 
     def _mark(self) -> tuple[fx.Node | None, set[str]]:
         """Return where the graph ends now, and the modules that it has."""

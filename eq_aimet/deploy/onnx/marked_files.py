@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from eq_aimet.deploy.onnx.strange_files import LARGEST_FILE, reason_to_refuse
+from eq_aimet.deploy.onnx.hostile_files import LARGEST_FILE, reason_to_refuse
 from eq_aimet.errors import InvalidArgumentError
 
 __all__ = ["MINIMUM_OPSET", "load_marked", "mark", "marks"]

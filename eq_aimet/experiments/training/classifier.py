@@ -133,7 +133,7 @@ class ImageClassifier(lightning.LightningModule):
         raise InvalidArgumentError(
             "learning_rate",
             received=f"{self.learning_rate:g}, with which the {kind} loss of epoch "
-            f"{self.current_epoch + 1} became {float(loss)}",
+            f"{self.current_epoch + 1} became {float(loss.detach())}",
             expected="a learning rate with which the loss stays finite",
             remedy=f"Try `learning_rate={self.learning_rate / 10:g}`{half}.",
         )

@@ -9,7 +9,14 @@ from aimet_torch.quantsim import QuantizationSimModel
 from block_networks import Conventional, Network, convolution, norm
 from torch import nn
 
-from eq_aimet import equalize_equivariant, equivariant_hooks, hookimpl, layer_blocks, plugin_manager
+from eq_aimet import (
+    PluginError,
+    equalize_equivariant,
+    equivariant_hooks,
+    hookimpl,
+    layer_blocks,
+    plugin_manager,
+)
 from eq_aimet.aimet.output_statistics import is_outdated, output_statistics
 from eq_aimet.plain import Add
 from eq_aimet.symmetry.layers import is_layer
@@ -205,7 +212,7 @@ def test_failed_equalization_leaves_no_statistics():
     model, plugin = measured(Network()), Refusing()
     plugin_manager().register(plugin)
     try:
-        with pytest.raises(RuntimeError, match="refused"):
+        with pytest.raises(PluginError, match="refused"):
             equalize_equivariant(model, dummy_input=X[:1])
     finally:
         plugin_manager().unregister(plugin)
