@@ -95,7 +95,7 @@ class Tracer(ValueTracer):
         result = self.create_proxy("call_module", self._target_of_call(path), args, kwargs)
         if getattr(module, "inplace", False) or getattr(module, "_inplace", False):
             self.in_place.add(result.node)
-        out_type = getattr(module, "out_type", None)
+        out_type: Any = getattr(module, "out_type", None)
         if not is_field_type(out_type):
             return result
         value = self.known.first[result.node]
