@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from eq_aimet.adapters.twins.layers import convolution
+from eq_aimet.adapters.plain_twins.layers import convolution
 from eq_aimet.errors import InvalidArgumentError
 
 __all__ = ["ChannelwiseParts"]

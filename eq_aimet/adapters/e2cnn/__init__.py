@@ -11,8 +11,8 @@ from e2cnn import gspaces  # noqa: E402
 from e2cnn import nn as enn  # noqa: E402
 
 from eq_aimet.adapters.additions.checkpoint import keep_weights_only  # noqa: E402
-from eq_aimet.adapters.e2cnn.batch_norm import build_batch_norm  # noqa: E402
 from eq_aimet.adapters.e2cnn.convolution import ChannelwiseR2Conv, build_convolution  # noqa: E402
+from eq_aimet.adapters.e2cnn.fast_batch_norm import build_batch_norm  # noqa: E402
 from eq_aimet.adapters.e2cnn.groups import planar_space  # noqa: E402
 from eq_aimet.adapters.e2cnn.initialization import generalized_he_init  # noqa: E402
 from eq_aimet.adapters.e2cnn.mask import CircularMask  # noqa: E402

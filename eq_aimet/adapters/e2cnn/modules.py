@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from e2cnn import nn as enn
 
-from eq_aimet.adapters.e2cnn.batch_norm import FieldBatchNorm
 from eq_aimet.adapters.e2cnn.convolution import ChannelwiseR2Conv
+from eq_aimet.adapters.e2cnn.fast_batch_norm import FieldBatchNorm
 from eq_aimet.adapters.e2cnn.grouped import GroupedR2Conv
 from eq_aimet.adapters.e2cnn.mask import CircularMask
 from eq_aimet.adapters.library import Composite, Converter
-from eq_aimet.adapters.twins import layers
-from eq_aimet.adapters.twins.table import shared_composites, shared_converters, shared_traced_through
+from eq_aimet.adapters.plain_twins import layers
+from eq_aimet.adapters.plain_twins.table import shared_composites, shared_converters, shared_traced_through
 
 __all__ = ["COMPOSITES", "CONVERTERS", "TRACED_THROUGH"]
 

@@ -11,7 +11,7 @@ import torch
 from escnn import nn as enn
 
 from eq_aimet.adapters.fields import tag_with_types
-from eq_aimet.adapters.twins.layers import new_batch_norm, refuse_batch_statistics
+from eq_aimet.adapters.plain_twins.layers import new_batch_norm, refuse_batch_statistics
 
 __all__ = ["iid_batch_norm", "linear"]
 

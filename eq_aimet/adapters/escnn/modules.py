@@ -14,8 +14,8 @@ from eq_aimet.adapters.escnn.groups import PLANAR_GROUPS
 from eq_aimet.adapters.escnn.mask import CircularMask
 from eq_aimet.adapters.escnn.tensor_product import tensor_product
 from eq_aimet.adapters.library import Composite, Converter
-from eq_aimet.adapters.twins.layers import channelwise_convolution
-from eq_aimet.adapters.twins.table import shared_composites, shared_converters, shared_traced_through
+from eq_aimet.adapters.plain_twins.layers import channelwise_convolution
+from eq_aimet.adapters.plain_twins.table import shared_composites, shared_converters, shared_traced_through
 from eq_aimet.errors import ExportError
 
 __all__ = ["COMPOSITES", "CONVERTERS", "REASONS", "REFUSED", "TRACED_THROUGH"]

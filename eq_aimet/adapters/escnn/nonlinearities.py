@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from escnn import nn as enn
 
-from eq_aimet.adapters.twins.blockwise import blockwise_map
+from eq_aimet.adapters.plain_twins.blockwise import blockwise_map
 from eq_aimet.errors import ExportError
 from eq_aimet.plain import GatedChannels
 

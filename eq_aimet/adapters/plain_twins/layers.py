@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from eq_aimet.adapters.fields import field_sizes, tag_with_types
-from eq_aimet.adapters.twins.blockwise import blockwise_map, is_on_point
+from eq_aimet.adapters.plain_twins.blockwise import blockwise_map, is_on_point
 from eq_aimet.errors import ExportError
 
 BatchNorm = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from eq_aimet.adapters.fields import field_sizes
-from eq_aimet.adapters.twins.layers import subfield_size
+from eq_aimet.adapters.plain_twins.layers import subfield_size
 from eq_aimet.plain import ConcatenatedActivation, Gate, GatedChannels, NormActivation, VectorField
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from eq_aimet.adapters.fields import field_sizes
-from eq_aimet.adapters.twins import layers, nonlinearities
+from eq_aimet.adapters.plain_twins import layers, nonlinearities
 from eq_aimet.plain import BlockNorm, GroupMaxPool, NormMaxPool
 
 __all__ = [

@@ -8,8 +8,8 @@ import torch
 
 from eq_aimet.adapters.fields import field_sizes
 from eq_aimet.adapters.library import Composite, Converter
-from eq_aimet.adapters.twins import composites, layers, nonlinearities, pooling
-from eq_aimet.adapters.twins.blockwise import change_of_basis
+from eq_aimet.adapters.plain_twins import composites, layers, nonlinearities, pooling
+from eq_aimet.adapters.plain_twins.blockwise import change_of_basis
 from eq_aimet.plain import BlockNorm, GroupMaxPool, Mask, SelectChannels
 
 __all__ = ["shared_composites", "shared_converters", "shared_traced_through"]
