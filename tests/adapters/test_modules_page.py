@@ -39,11 +39,11 @@ What `export_model` makes of each class of `e2cnn.nn` and `escnn.nn`. One functi
 a class that both libraries have, so AIMET tries the examples of such a class once, with e2cnn. "Exports"
 means that the plain module computes what the source does in eval mode, to a relative difference of 1e-6, for
 each of the examples in each library. "Quantized" means that
-AIMET's `QuantizationSimModel` takes the plain module and finds encodings for its output or, where the
-output's values are some of the input's, hands on those of the input. "Equalized through" means that
-`equalize_equivariant` moves scales from a 1×1 convolution before the plain module to one behind it, and that
-the function stays the same to 1e-5; convolutions take part in it themselves. A "no" names the examples and
-the reason that the report gives.
+AIMET's `QuantizationSimModel` takes the plain module and finds encodings for its output. If the output only
+selects values of the input, the output has the encodings of the input. "Equalized through" means that
+`equalize_equivariant` moves scales from a 1×1 convolution before the plain module to one behind it, and
+that the function stays the same to 1e-5; convolutions take part in it themselves. A "no" names the examples
+and the reason that the report gives.
 
 | class | e2cnn | escnn | plain modules | exports | quantized | equalized through | examples |
 |---|---|---|---|---|---|---|---|
@@ -61,7 +61,8 @@ NOTES = """
 ## Functions of torch
 
 A function or a tensor method in `forward` becomes a module that computes the same bits, so that AIMET
-quantizes it. A parameter, a buffer or a number that is an operand belongs to the module then. An operation
+quantizes it. If an operand is a parameter, a
+buffer or a number, the new module holds it. An operation
 without a module keeps its place in the graph, and a `QuantizationPoint` quantizes its output. Operations that
 only move numbers (`view`, `permute`, slices, …) keep their place too. The right column shows the modules of
 the examples that the tests try.
@@ -85,8 +86,8 @@ batch norm
   shares them over a field. Train with running statistics.
 - `GNormBatchNorm` of fields that are not written in their irreps, regular ones for example, mixes the
 channels of a field
-  and becomes a 1×1 convolution. e2cnn 0.2.3 itself can't run it on current torch (`view size is not
-  compatible`).
+  and becomes a 1×1 convolution. Without eq_aimet's mend, e2cnn 0.2.3 can't run it on current
+  torch (`view size is not compatible`).
 - `GNormBatchNorm` keeps its change of basis in float32, in a float64 model too. Exports of float64 models
   with this norm differ from their source by 1e-9 to 2e-7.
 - Norms by label in a `MultipleModule` become one `BatchNorm2d` over all channels, which AIMET folds into the
@@ -97,19 +98,23 @@ perpendicular
   mirror axis, so the layer carries the actions of the rotations only, and a warning is logged.
 - e2cnn calls spaces equal that differ in their mirror axis alone, and reuses the filters of the first for the
 second.
-  Layers carry those actions that their weights have; build one axis in a process, or give `recompute=True`.
+  A layer carries only the actions under which its weights are symmetric. Build spaces with only one mirror
+  axis in a process, or give `recompute=True`.
 - e2cnn's layers share their bases: `model.half()` and `model.double()` reach all networks of the process.
 Convert a
   `copy.deepcopy(model)`.
-- With `torch.onnx.export(…, dynamo=False, dynamic_axes=…)` give `input_names` and `output_names`: torch can't
-  read the names off a traced graph.
+- If you call `torch.onnx.export(…, dynamo=False, dynamic_axes=…)`, give `input_names` and `output_names`:
+  torch can't get the names from a traced graph.
 - A module that works in place (`ReLU(inplace=True)`, `x += y`) is exported out of place with the same result;
 it is refused
   where a view of the changed tensor is used later.
 - Batch norms are folded before scales move. Those that can't be folded, behind a concatenation or a sum for
-  example, are crossed: their means and biases scale along, so that the function stays the same in eval mode.
-- Gates keep their scale, since they go through a sigmoid; what they gate is crossed.
-- `affine=False` batch norms get weights of ones that are not trained, for AIMET folds none without.
+  example, are crossed: their means and biases are scaled too, so that the function stays the same in eval
+  mode.
+- The channels of gates keep their scale, since they go through a sigmoid. Scales move across the channels
+  that the gates multiply.
+- A batch norm with `affine=False` gets a weight of ones that is not trained, since AIMET folds no batch
+  norm without a weight.
 - Whatever is refused can be exported by a plugin: see `eq_aimet_export_module`.
 """
 
