@@ -141,7 +141,7 @@ def size_table(files: list[Deployed]) -> Iterator[str]:
     yield from heading(
         "Size and opening",
         "Bytes of the INT8 files against the conventional model's FP32 file; opening in milliseconds of "
-        f"processor time, the median of {OPENINGS} openings in turns.",
+        f"processor time, the median of {OPENINGS} openings, alternating between the files.",
         (
             "network",
             "FP32",
@@ -177,8 +177,8 @@ def latency_table(files: list[Deployed]) -> Iterator[str]:
 
     yield from heading(
         "Latency",
-        f"Milliseconds of processor time for one image on one thread, the median of {RUNS} runs; all files "
-        "in turns. *As exported* is the graph as AIMET writes it, *arranged* with operators rewritten.",
+        f"Milliseconds of processor time for one image on one thread, the median of {RUNS} runs, alternating "
+        "between the files. *As exported* is the graph as AIMET writes it, *arranged* with operators rewritten.",
         ("network", "FP32", "INT8 as exported", "INT8 arranged", "INT8 / FP32", "INT8 / conventional INT8"),
     )
     image = _images(1).numpy()

@@ -69,7 +69,7 @@ def equalization_table(groups: list[int]) -> Iterator[str]:
     """Yield the table of the equalization's time and memory."""
     yield from heading(
         "Equalization",
-        "`equalize_equivariant` against AIMET's `equalize_model`, medians of five runs each in turns, "
+        "`equalize_equivariant` against AIMET's `equalize_model`, medians of five alternating runs each, "
         "on copies of one exported model. AIMET by itself scales no field-wise depthwise layer and so "
         "has less to do there.",
         ("network", "depthwise", "AIMET", "eq_aimet", "ratio", "peak AIMET", "peak eq_aimet"),

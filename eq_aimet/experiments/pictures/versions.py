@@ -14,8 +14,8 @@ def library_versions() -> dict[str, str]:
     """Return the versions of Python, eq_aimet and the libraries that a run's figures depend on.
 
     Example:
-        >>> library_versions()["eq_aimet"]
-        '0.1.0'
+        >>> list(library_versions())[:3]
+        ['Python', 'eq_aimet', 'torch']
     """
     found = {"Python": platform.python_version()}
     for package in _PACKAGES:
