@@ -36,7 +36,7 @@ orphan: true
 <!-- Written by tests/adapters/test_modules_page.py; see there how to write it anew. -->
 
 What `export_model` makes of each class of `e2cnn.nn` and `escnn.nn`. One function makes the plain module of
-a class that both libraries have, so AIMET tries the examples of such a class once, with e2cnn. "Exports"
+a class that both libraries have, so AIMET gets the examples of such a class once, from e2cnn. "Exports"
 means that the plain module computes what the source does in eval mode, to a relative difference of 1e-6, for
 each of the examples in each library. "Quantized" means that
 AIMET's `QuantizationSimModel` takes the plain module and finds encodings for its output. If the output only
