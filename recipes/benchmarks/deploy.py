@@ -178,7 +178,7 @@ def latency_table(files: list[Deployed]) -> Iterator[str]:
     yield from heading(
         "Latency",
         f"Milliseconds of processor time for one image on one thread, the median of {RUNS} runs, alternating "
-        "between the files. *As exported* is the graph as AIMET writes it, *arranged* has rewritten operators.",
+        "between the files. *As exported* is AIMET's graph, *arranged* has rewritten operators.",
         ("network", "FP32", "INT8 as exported", "INT8 arranged", "INT8 / FP32", "INT8 / conventional INT8"),
     )
     image = _images(1).numpy()
