@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value that it accepts, or raises an error that names it."""
+"""Checks of arguments: each check returns the accepted value, or raises an error that names the argument."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def check_integer(argument: str, value: Any, *, remedy: str, least: int = 1, mos
 
     Args:
         argument: The name of the argument.
-        value: The value that came; `True` and `4.0` are no whole numbers here, numpy's integers are.
+        value: The received value. Integers of numpy are accepted; `True` and `4.0` are refused.
         remedy: The sentence that says what to do.
         least: The smallest number that is allowed.
-        most: The largest number that is allowed; by default any.
+        most: The largest number that is allowed. By default there is no upper limit.
 
     Raises:
         InvalidArgumentError: The value is something else.
@@ -51,7 +51,7 @@ def check_number(
 
     Args:
         argument: The name of the argument.
-        value: The value that came.
+        value: The received value.
         remedy: The sentence that says what to do.
         zero: Whether 0 is allowed too.
         most: The largest number that is allowed.
@@ -106,7 +106,7 @@ def check_flag(argument: str, value: Any) -> bool:
 
 
 def check_path(argument: str, value: Any) -> Path:
-    """Return the value as a `Path` if it can be one.
+    """Return the value as a `Path` if it is a valid path.
 
     Raises:
         InvalidArgumentError: The value is empty, holds a NUL character, or is neither text nor a path.

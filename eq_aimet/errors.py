@@ -1,7 +1,7 @@
 """The errors that eq_aimet raises.
 
-Every error that a user can cause derives from `EqAimetError`. Its text names the argument, says what came and
-what was expected, and ends with the remedy.
+Every error that a user can cause derives from `EqAimetError`. Its text names the argument, states the
+received and the expected value, and ends with the remedy.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ class ExportError(EqAimetError):
 
 
 class EqualizationError(EqAimetError):
-    """A model can't be equalized as it is."""
+    """A model can't be equalized in its present form."""
 
 
 class AsymmetryError(EqAimetError):
-    """The weights of a layer are not tied as its actions say."""
+    """The weights of a layer are not tied in the way that the layer's actions require."""
 
 
 class EquivarianceError(EqAimetError, AssertionError):
-    """A model is not equivariant within the tolerance that was asked for."""
+    """A model is not equivariant within the requested tolerance."""
 
 
 class ForwardError(EqAimetError):
@@ -68,7 +68,7 @@ class ForwardError(EqAimetError):
 
 
 class DataError(EqAimetError):
-    """A data file is missing, damaged, or not what its name says."""
+    """A data file is missing or damaged, or its content does not match its name."""
 
 
 class MissingPackageError(EqAimetError, ImportError):

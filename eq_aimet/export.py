@@ -1,4 +1,4 @@
-"""A plain torch model out of an equivariant one."""
+"""The export of an equivariant model to a plain torch model."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ def export_model(model: torch.nn.Module, dummy_input: Any) -> torch.nn.Module:
     """Return a new plain torch model that computes what the equivariant `model` does in eval mode.
 
     The model may be any `torch.nn.Module` that consists of modules of e2cnn or escnn and ordinary torch. Each
-    equivariant module becomes torch's own or one of `eq_aimet.plain`'s few, residual additions become modules
-    that AIMET can quantize, and the layers carry their rotation blocks (see `layer_blocks`). The result is in
-    eval mode and shares no storage with `model`, which keeps its weights, its mode and its attributes.
+    equivariant module becomes a module of torch or of `eq_aimet.plain`. Residual additions become modules
+    that AIMET can quantize. The layers carry their rotation blocks (see `layer_blocks`). The result is in
+    eval mode and shares no storage with `model`. `model` keeps its weights, its mode and its attributes.
 
     The result returns the outputs of `model` in the same tuples, lists and dictionaries, with plain tensors
-    in place of typed ones. Forward hooks become part of the result. `torch.compile`, `DataParallel` and
-    `DistributedDataParallel` are taken off. A module without weights that runs several times, for example
-    the only ReLU of a residual block, becomes one module for each run, since AIMET quantizes only one run.
+    in place of typed ones. Forward hooks become part of the result. The wrappers `torch.compile`,
+    `DataParallel` and `DistributedDataParallel` are removed. A module without weights that runs several
+    times, for example the only ReLU of a residual block, becomes one module for each run, since AIMET
+    quantizes only one run.
 
     Weights that the group ties have the same bits in the result, on every processor: each tagged weight and
     bias is projected onto its orbits. The projection changes no weight by more than rounding.
 
     Args:
         model: The equivariant network.
-        dummy_input: A batch as `model` takes it, for example of shape (1, 3, 95, 95); a tuple with one entry
-            for each positional input, or a dictionary with one entry for each keyword. On the model's device
-            and of its dtype. A `GeometricTensor` where the model takes one.
+        dummy_input: A batch that `model` accepts, for example of shape (1, 3, 95, 95). Give a tuple with one
+            entry for each positional input, or a dictionary with one entry for each keyword. The batch is on
+            the model's device and has the model's dtype. If the model takes a `GeometricTensor`, give a
+            `GeometricTensor`.
 
     Raises:
         InvalidArgumentError: If an argument is not as described, or the model does not run on `dummy_input`.
@@ -64,5 +66,5 @@ def export_model(model: torch.nn.Module, dummy_input: Any) -> torch.nn.Module:
     with _TRACING_LOCK:
         inputs = bind_inputs(inner, checked_inputs(inner, dummy_input))
         plain = trace_plain_model(inner, inputs, plain_module)
-    remove_rounding(plain)  # of layers that a plugin or the user tagged; the adapters' own are exact by now
+    remove_rounding(plain)  # in layers that a plugin or the user tagged; the adapters' are exact
     return plain

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all: a reader never meets half a file, nor one new file beside an old one."""
+"""Writing files completely or not at all: a reader never sees half a file or a mix of old and new files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["data_error", "make_folder", "remove_partial", "whole_files"]
 
 
 def data_error(path: Path, *, received: str, expected: str, remedy: str) -> DataError:
-    """Return a `DataError` with the file or folder, what it is, what it should be, and the remedy."""
+    """Return a `DataError` that names the path, the received and the expected content, and the remedy."""
     return DataError(f"`{path}`: received {received}; expected {expected}. {remedy}")
 
 
@@ -27,8 +27,8 @@ def make_folder(path: Path, *, purpose: str, remedy: str = "Choose another one."
 
     Args:
         path: The folder.
-        purpose: What the folder is for, e.g. "a folder to write into".
-        remedy: What the user can do if the folder can't be made.
+        purpose: The purpose of the folder, e.g. "a folder to write into".
+        remedy: The advice for the user if the folder can't be made.
 
     Raises:
         DataError: If the folder can't be made.
@@ -45,9 +45,9 @@ def whole_files(targets: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
     """Yield temporary paths to write to; the files take the targets' places when the block ends.
 
     The temporary paths have the names of their targets and lie in hidden folders beside them. The block may
-    write further files into these folders, which are removed. If the block raises, if a file can't take its
-    place, or if Ctrl-C comes at any moment, either all targets are new or all are as they were before. Only
-    a process that is killed between two renamings can leave some targets new and others old.
+    write further files into these folders; they are removed with the folders. If the block raises, if a file
+    can't be renamed, or if the user presses Ctrl-C at any moment, either all targets are new or all are old.
+    Only a process that is killed between two renamings can leave some targets new and others old.
 
     Args:
         targets: The files to write. Their folders exist.
@@ -104,7 +104,7 @@ def _put_in_place(partial: Sequence[Path], targets: Sequence[Path]) -> None:
             older = path.with_name(f"{path.name}.older")
             if not os.path.lexists(target):
                 undo.callback(target.unlink, missing_ok=True)
-            elif len(targets) > 1:  # a single renaming happens or it does not
+            elif len(targets) > 1:  # a single renaming either happens completely or not at all
                 _keep(target, older)
                 undo.callback(os.replace, older, target)
             os.replace(path, target)
@@ -126,7 +126,7 @@ def _remove(folders: Iterable[Path]) -> None:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Let Ctrl-C wait until the block has ended. In other threads than the main one it never strikes."""
+    """Delay Ctrl-C until the block has ended. Only the main thread receives Ctrl-C."""
     former = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or former is None:
         yield

@@ -1,4 +1,4 @@
-"""The contract for plugins: what third parties may add, by pluggy and the entry-point group `eq_aimet`."""
+"""The hooks that third-party plugins may implement, with pluggy and the entry-point group `eq_aimet`."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
 
 @hookspec(firstresult=True)
 def eq_aimet_layer_blocks(module: torch.nn.Module) -> LayerBlocks | None:
-    """Return the rotation blocks of a plain layer, or `None` for one that is unknown. First result wins."""
+    """Return the rotation blocks of a plain layer, or `None` for an unknown layer. The first result wins."""
 
 
 @hookspec(firstresult=True)
 def eq_aimet_export_module(module: torch.nn.Module) -> torch.nn.Module | None:
     """Return a plain module that computes what an equivariant `module` does in eval mode. First result wins.
 
-    It takes and returns plain tensors, shares no storage with `module` and leaves it as it was. Return `None`
-    for a module that this plugin does not know. Layers with blocks are tagged by `tag_blocks` before they are
-    returned.
+    The plain module takes and returns plain tensors and shares no storage with `module`. The hook does not
+    change `module`. The hook returns `None` for a module that the plugin does not know. Tag each layer that
+    has blocks with `tag_blocks` before you return it.
     """
 
 
@@ -49,8 +49,8 @@ def eq_aimet_equalized(model: torch.nn.Module, report: Any) -> None:
 
 @hookspec
 def eq_aimet_runtimes() -> Mapping[str, Callable[[], Runtime]]:  # type: ignore[empty-body]
-    """Return runtimes for `verify_onnx(…, runtimes=…)`: by name, a function that returns the runtime.
+    """Return runtimes for `verify_onnx(…, runtimes=…)`: for each name, a function that returns the runtime.
 
-    The function is called when the runtime is asked for. It raises `MissingPackageError`, with the command
-    that installs the package, if the runtime is not installed.
+    `verify_onnx` calls the function when the user requests the runtime. The function raises
+    `MissingPackageError`, with the command that installs the package, if the runtime is not installed.
     """

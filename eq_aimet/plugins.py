@@ -1,4 +1,4 @@
-"""The plugin manager: the support of e2cnn and escnn, and third parties' plugins, come through one door."""
+"""The plugin manager: it loads the support of e2cnn and escnn, and the plugins of third parties."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["ask_plugins", "layer_blocks", "plain_module", "plugin_manager", "tel
 def plugin_manager() -> pluggy.PluginManager:
     """Return the one plugin manager, with all installed plugins of the entry-point group `eq_aimet` loaded.
 
-    A plugin of your own that is not installed is registered by `plugin_manager().register(plugin)`.
+    To register a plugin of your own that is not installed, call `plugin_manager().register(plugin)`.
 
     Raises:
         PluginError: If an installed plugin cannot be loaded.
@@ -40,7 +40,7 @@ def plugin_manager() -> pluggy.PluginManager:
 
 
 def layer_blocks(module: torch.nn.Module) -> LayerBlocks | None:
-    """Return the rotation blocks of a layer, or `None` if it has none.
+    """Return the rotation blocks of a layer, or `None` if the layer has no blocks.
 
     Blocks that `export_model` or `tag_blocks` put on the layer come first, then the plugins are asked.
 
@@ -75,7 +75,7 @@ def plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
     """Return the plain twin of an equivariant module by the first plugin that knows it, or `None`.
 
     Raises:
-        PluginError: If a plugin fails, or its result is no plain module of its own.
+        PluginError: If a plugin fails, or its result is not a new plain module.
         ExportError: If the module has no exact plain equivalent.
     """
     plugin, plain = _first_answer("eq_aimet_export_module", module, passed=EqAimetError)
@@ -106,8 +106,8 @@ def ask_plugins(
     Args:
         hook: The name of the hook.
         arguments: The arguments of the hook.
-        place: Where the hook is asked, for messages.
-        passed: The errors that a plugin may raise; they are raised as they are.
+        place: The place in the model for which the hook is called, for messages.
+        passed: The errors that a plugin may raise; they are passed on unchanged.
 
     Raises:
         PluginError: If a plugin fails.
@@ -127,15 +127,15 @@ def ask_plugins(
                 f"`{hook}` of the plugin `{name}` fails{place} at {place_of(error)} "
                 f"({type(error).__name__}: {error}). Correct the plugin, or unregister it."
             ) from error
-        # A hook that is to return its first result returns it alone, other hooks return a list.
+        # A hook with `firstresult` returns a single result. Other hooks return a list of results.
         yield name, (answer or [None])[0] if isinstance(answer, list) else answer
 
 
 def tell_plugins(hook: str, **arguments: object) -> Iterator[str]:
-    """Call a hook that returns nothing, of one plugin after the other; yield the name of each plugin.
+    """Call a hook that returns nothing on one plugin after the other; yield the name of each plugin.
 
     Raises:
-        PluginError: If a plugin fails, or returns something.
+        PluginError: If a plugin fails, or returns a value other than `None`.
     """
     for name, answer in ask_plugins(hook, arguments):
         if answer is not None:
@@ -163,7 +163,7 @@ def _first_answer(
 
 
 def _name(implementation: pluggy.HookImpl) -> str:
-    """Return the name that the plugin was registered with, or that of its class."""
+    """Return the name under which the plugin was registered, or the name of its class."""
     plugin = implementation.plugin
     unnamed = implementation.plugin_name == str(id(plugin))
     return type(plugin).__name__ if unnamed else implementation.plugin_name

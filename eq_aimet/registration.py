@@ -1,11 +1,11 @@
 """Connects eq_aimet with AIMET and with the libraries as soon as both are imported, in either order.
 
-AIMET refuses module classes that nobody has registered. An exported model holds such modules, and it may
-reach AIMET without any call into `eq_aimet.aimet`: right after `export_model`, or out of a file that
+AIMET refuses module classes that are not registered. An exported model holds such modules, and it may
+reach AIMET without any call into `eq_aimet.aimet`: right after `export_model`, or from a file that
 `torch.load` reads. Reading the file imports this package, so its import is the one place that always runs.
 
-The libraries need mends on current torch and numpy. A script that imports a library and eq_aimet gets the
-mended library, although it calls nothing.
+eq_aimet mends the libraries, because they fail on current torch and numpy. A script that imports a library
+and eq_aimet gets the mended library without a call.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _QUANTIZED_MODULES = "eq_aimet.aimet.simulation.quantized_modules"
 
 
 def connect() -> None:
-    """Import our side of AIMET and of each library now if that package is imported, else right after it is.
+    """Import our adapter of AIMET and of each library, now or right after that package is imported.
 
-    No other package is imported here. Calling this again changes nothing.
+    This function imports neither AIMET nor a library. Calling it again changes nothing.
     """
     offer_stand_in()
     _connect_once("aimet_torch", _QUANTIZED_MODULES)
@@ -45,7 +45,8 @@ def _connect_once(package: str, ours: str) -> None:
         try:
             import_module(ours)
         except ImportError as error:
-            # The import of the other package must not fail because of us: its users may not need us.
+            # The import of the other package must not fail because of eq_aimet: its users may not need
+            # eq_aimet.
             warnings.warn(
                 f"eq_aimet could not connect itself with {package} ({error}); models out of `export_model`, "
                 f"or the modules of {package}, may fail.",

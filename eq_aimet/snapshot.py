@@ -1,4 +1,4 @@
-"""A snapshot of a model: taken before the model is changed in place, and put back if the change fails."""
+"""A snapshot of a model: it is taken before an in-place change, and restored if the change fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Snapshot:
     """The state of a model: its modules, their attributes, and the values of all parameters and buffers.
 
     Args:
-        model: The model, which stays as it is.
+        model: The model. Taking the snapshot does not change it.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -36,7 +36,7 @@ class Snapshot:
         ]
 
     def restore(self) -> None:
-        """Put the model back as it was, in place: the same objects with the same values."""
+        """Restore the model in place: the same objects with the same values."""
         for module, held, inner in self._attributes:
             for name, content in inner.items():
                 held[name].clear()
@@ -48,7 +48,7 @@ class Snapshot:
             data.copy_(values)
 
     def restore_modes(self, model: torch.nn.Module) -> None:
-        """Set the training flag of each module of the changed model as it was, in place.
+        """Restore the training flag of each module of the changed model, in place.
 
         Modules are matched by their names. A module of a new name keeps its flag.
         """

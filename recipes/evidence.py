@@ -1,15 +1,15 @@
-"""Trains, quantizes and measures what docs/results.md shows, on real tissue and on rotated MNIST.
+"""Trains, quantizes and measures the networks of docs/results.md, on real tissue and on rotated MNIST.
 
     $ python recipes/evidence.py --data DATA            # resumes after an interruption
-    $ python recipes/evidence.py --data DATA --write    # and puts the tables into docs/results.md
+    $ python recipes/evidence.py --data DATA --write    # also writes the tables into docs/results.md
 
 DATA holds `nuclei_in_pcam_layout/`, patches of stained tissue in PCam's layout, and `mnist.npz`, MNIST as one
 numpy archive. The recipe trains and measures each network once, and keeps weights and figures under
-`results/evidence/`. `--only tissue` and `--only digits` do one part, so that two processes can work.
-On two cores everything takes some hours. On a GPU add `--device cuda --width 1`.
+`results/evidence/`. `--only tissue` and `--only digits` run one part each, so that two processes can share
+the work. On two cores, both parts take some hours. On a GPU, add `--device cuda --width 1`.
 
-With fewer images the recipe trains more epochs, up to 48. So the networks of one data set see the same number
-of images in training, unless the images are very few.
+With fewer training images, the recipe trains more epochs, up to 48. The networks of one data set therefore
+see the same number of images in training. A network that reaches the limit of 48 epochs sees fewer images.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 CONVENTIONAL = {"model": "conventional"}
 FIELD_WISE = {"model": "equivariant", "depthwise": "field"}
 CHANNEL_WISE = {"model": "equivariant", "depthwise": "channel"}
-# The MobileNetV2s have the same numbers of channels, these two about the same number of weights.
+# The MobileNetV2s have the same numbers of channels. The two DenseNets have about the same number of weights.
 DENSE = {"architecture": "densenet", "model": "conventional", "group": 1}
 DENSE_P4M = {"architecture": "densenet", "model": "equivariant", "group": 4, "reflections": True}
 FRACTIONS = (1.0, 0.25, 0.1)
@@ -47,7 +47,7 @@ TISSUE = Settings(
 )
 DIGITS = replace(TISSUE, data="mnist.npz", dataset="rotated-mnist", crop=33, epochs=8, batch_size=64)
 TEST_IMAGES = {"tissue": None, "digits": 5000}
-PUBLISHED = "98.24 %"  # after 31 epochs, of filters of 5×5 and 7×7 pixels, on digits turned likewise
+PUBLISHED = "98.24 %"  # 31 epochs, filters of 5×5 and 7×7 pixels, also on rotated digits
 
 
 def main(
@@ -62,7 +62,7 @@ def main(
     results: options.Results = Path("results/evidence"),
     write: Annotated[bool, typer.Option("--write", help=f"Put the tables into docs/{PAGE.name}.")] = False,
 ) -> None:
-    """Train, quantize and measure what docs/results.md shows."""
+    """Train, quantize and measure the networks of docs/results.md."""
     with clear_errors(lambda: "All finished epochs are kept; the same command goes on."):
         studies = {"tissue": TISSUE, "digits": DIGITS}
         check_choice("only", only, (*studies, "all"), remedy="Leave it out for all.")
@@ -87,7 +87,7 @@ def main(
 
 
 def study(name: str, whole: Settings, seeds: Sequence[int], results: Path) -> Iterator[str]:
-    """Yield the lines of a data set's tables: less data, and on tissue what each step gives."""
+    """Yield the lines of a data set's tables: accuracy with less data, and for tissue each step's effect."""
     found: dict[tuple[str, float], list[Figures]] = {}
     sizes: dict[str, int] = {}
     for fraction in FRACTIONS:
@@ -107,7 +107,7 @@ def study(name: str, whole: Settings, seeds: Sequence[int], results: Path) -> It
 
 
 def with_fraction(whole: Settings, fraction: float) -> Settings:
-    """Return the settings of a run with a part of the training images, each seen the more often."""
+    """Return the settings of a run with a part of the training images and with more epochs."""
     count = round(fraction * whole.train_images)
     return replace(
         whole,
@@ -118,7 +118,7 @@ def with_fraction(whole: Settings, fraction: float) -> Settings:
 
 
 def count_weights(settings: Settings) -> int:
-    """Return how many numbers the run's network learns."""
+    """Return the number of parameters that the run's network learns."""
     with quiet_libraries():
         from eq_aimet.experiments import build_network, count_parameters
 
@@ -158,7 +158,7 @@ def accuracy_table(
 
 
 def steps_table(settings: Settings, runs: list[Figures]) -> Iterator[str]:
-    """Yield the table of what each step costs and gives."""
+    """Yield the table of the accuracy, SQNR and rotation errors after each step."""
     yield f"### Real tissue: each step, {settings.title}, INT8 weights {settings.weights}\n"
     yield f"All training images, {len(runs)} seeds: mean ± standard deviation.\n"
     yield from markdown_heading(

@@ -1,4 +1,4 @@
-"""The figures of one network of docs/results.md: trained once, measured once, and read from then on."""
+"""The figures of one network of docs/results.md; a later call reads them from a file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from eq_aimet.experiments.training import ImageDataModule
 
-Figures = dict[str, dict[str, float]]  # what was measured, by the network's precision or the step
+Figures = dict[str, dict[str, float]]  # the measured values, by the network's precision or the step
 
 STABILITY_IMAGES = 128
 
-# What each step costs and gives: the method of equalization, whether blocks are tied, and the standard
-# deviations of data-free calibration.
+# The method of equalization, whether the encodings of a block are tied, and the number of standard deviations
+# of data-free calibration.
 STEPS: dict[str, tuple[str, bool, float | None]] = {
     "AIMET: batch norms folded": ("fold", False, None),
     "AIMET: and cross-layer equalization": ("aimet-cle", False, None),
@@ -40,8 +40,8 @@ console = get_console()
 
 
 def measured(settings: Settings, results: Path, kind: str) -> Figures:
-    """Return the figures of a run's network; train and measure it only if that was not done before."""
-    trained = replace(settings, weights=Settings.weights)  # the training does not depend on them
+    """Return the figures of a run's network; train and measure it only if no earlier call did."""
+    trained = replace(settings, weights=Settings.weights)  # training ignores the INT8 weights' ranges
     folder = ResultsFolder.open(results / trained.run_name, trained.to_dict(), resume=True)
     file = folder.path / f"{kind}-{settings.weights}.json"
     if not file.exists():
@@ -61,7 +61,7 @@ def measured(settings: Settings, results: Path, kind: str) -> Figures:
 
 
 def measure_accuracies(model: torch.nn.Module, settings: Settings, data: ImageDataModule) -> Figures:
-    """Return the accuracy in FP32, and in INT8 after equalization."""
+    """Return the figures of the network in FP32, and in INT8 after equalization."""
     from eq_aimet import export_model
     from eq_aimet.experiments import equalize, simulate
 

@@ -1,4 +1,4 @@
-"""The command line that the recipes share: its options, the run that they ask for, and its errors."""
+"""The command line that the recipes share: its options, the run that they request, and its errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from eq_aimet.errors import EqAimetError, InvalidArgumentError
 from eq_aimet.experiments import Settings, check_network, count_images
 from eq_aimet.experiments.training import is_first_process
 
-DEFAULT_IMAGES = {"train_images": 3072, "valid_images": 512, "test_images": 1024}  # of the synthetic set
+DEFAULT_IMAGES = {"train_images": 3072, "valid_images": 512, "test_images": 1024}  # of the synthetic images
 DEFAULTS = {
     **{field.name: field.default for field in fields(Settings)},
     "data": None,
@@ -69,7 +69,7 @@ _TEXTS: dict[str, tuple[Any, str]] = {
 
 
 def option_name(argument: str) -> str:
-    """Return the option of an argument: `batch_size` is `--batch-size`."""
+    """Return the option of an argument: for `batch_size`, return `--batch-size`."""
     return f"--{argument.replace('_', '-')}"
 
 
@@ -82,7 +82,7 @@ Width, Device, Results = (OPTIONS[name] for name in ("width", "device", "results
 
 @dataclass(frozen=True)
 class Request:
-    """What a command line asks for.
+    """The run that a command line requests.
 
     Attributes:
         settings: The settings of the run.
@@ -91,7 +91,7 @@ class Request:
         download: Whether to fetch PCam first.
         workers: The number of processes that read images.
         results: The folder of all runs.
-        resume: Whether to go on with an earlier run.
+        resume: Whether to continue an earlier run.
     """
 
     settings: Settings
@@ -104,7 +104,7 @@ class Request:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Request:
-        """Return the request of the options' values; those that are left out have their defaults."""
+        """Return the request for the options' values; an omitted option has its default."""
         own = {
             name: values.pop(name) for name in ("download", "workers", "results", "resume") if name in values
         }
@@ -118,9 +118,10 @@ class Request:
         return cls(Settings(*counts, data=place, **values), data, limits, **own)
 
     def prepare(self, runs: Sequence[Settings]) -> list[Settings]:
-        """Return the runs with the numbers of images that the data have.
+        """Return the runs with the numbers of images that the data contain.
 
-        Whatever is impossible is refused first; then PCam is fetched, if that was asked for.
+        First, the method raises an error for an impossible setting. Then it fetches PCam if `download` is
+        set.
         """
         check_integer("workers", self.workers, least=0, remedy="Leave it out to take 0.")
         for settings in runs:
@@ -133,10 +134,10 @@ class Request:
 def command(
     *, interrupted: Callable[[], str], leave_out: Collection[str] = ()
 ) -> Callable[[Callable[[Request], object]], Callable[..., None]]:
-    """Return a decorator that makes a command of a function of a `Request`.
+    """Return a decorator that turns a function of a `Request` into a command.
 
     Args:
-        interrupted: Returns the text that is printed after Ctrl-C.
+        interrupted: A function that returns the text to print after Ctrl-C.
         leave_out: The options that the command does not have.
     """
 
@@ -168,7 +169,7 @@ def start(main: Callable[..., None]) -> None:
 
 @contextmanager
 def clear_errors(interrupted: Callable[[], str]) -> Iterator[None]:
-    """End the program with one line on stderr after an error of eq_aimet in the block, or after Ctrl-C."""
+    """End the program with a short text on stderr if the block raises an EqAimetError or on Ctrl-C."""
     try:
         yield
     except EqAimetError as error:
@@ -201,12 +202,12 @@ def as_options(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line, above the progress bar if there is one."""
+    """Print a line; a progress bar stays below it."""
     get_console().print(text, highlight=False, soft_wrap=True)
 
 
 def _fetch(folder: Path | None) -> None:
-    """Fetch PCam into the folder; files that are there and whole are kept."""
+    """Fetch PCam into the folder, and keep complete files that the folder already contains."""
     from eq_aimet.experiments.data import download_pcam
 
     if folder is None:
@@ -216,5 +217,5 @@ def _fetch(folder: Path | None) -> None:
             expected="the folder to put PCam's files into",
             remedy="Add `data=pcam`, for example.",
         )
-    if is_first_process():  # of several GPUs
+    if is_first_process():  # one process per GPU; only the first one fetches
         download_pcam(folder, on_notice=lambda notice: say(escape(notice)))

@@ -1,27 +1,28 @@
-"""Trains MobileNetV2, conventional and rotation-equivariant, and prints what INT8 costs each of them.
+"""Trains MobileNetV2, conventional and rotation-equivariant, and prints the cost of INT8 for each network.
 
 After Mohamed, Cesa, Cohen and Welling, "A Data and Compute Efficient Design for Limited-Resources Deep
-Learning", arXiv 2004.09691: small images of stained tissue (PatchCamelyon), the two networks layer by layer
-alike, both equalized and simulated in INT8 by AIMET, and exported as the ONNX files that a device runs.
+Learning", arXiv 2004.09691. The images are small patches of stained tissue (PatchCamelyon). The two networks
+match layer by layer. The recipe equalizes both, simulates them in INT8 with AIMET, and exports the ONNX files
+that a device runs.
 
     $ pip install "eq_aimet[recipes]"
     $ python recipes/pcam_mnv2.py                     # synthetic tissue; about 5 minutes on 2 CPU cores
-    $ python recipes/pcam_mnv2.py --data pcam --download     # PCam itself, fetched if it is missing
-    $ python recipes/pcam_mnv2.py --resume            # goes on after Ctrl-C, at the epoch in progress
+    $ python recipes/pcam_mnv2.py --data pcam --download     # PCam itself; fetches it if it is missing
+    $ python recipes/pcam_mnv2.py --resume            # resumes after Ctrl-C, at the interrupted epoch
     $ python recipes/pcam_mnv2.py --data ~/pcam --width 1 --epochs 100 --batch-size 64 --device cuda
 
 The results folder, `results/<the settings>/`, then holds
 
-    table.md, table.json           the two tables that are printed at the end
-    report.html                    all of it on one page, with pictures, that needs no network
+    table.md, table.json           the two tables that the recipe prints at the end
+    report.html                    all results and pictures on one page, readable offline
     pictures/                      the pictures: training, tables, weight ranges, turned images, examples
     config.json                    the settings
-    <model>/model.safetensors      the trained weights of lowest validation loss, as a plain torch model
-    <model>/*.ckpt                 Lightning's checkpoints: of the best, the last and the epoch before it
+    <model>/model.safetensors      the weights with the lowest validation loss, for a plain torch model
+    <model>/*.ckpt                 Lightning's checkpoints of the best, the last and the last but one epoch
     <model>/model.onnx             the INT8 network for the device
-    <model>/model.float.onnx       the equalized FP32 network, and AIMET's model.encodings for it
-    <model>/verification.*         what the INT8 file does in onnxruntime; text and JSON
-    equivariant/equalization.*     what was equalized with what, what was left out and why; text and JSON
+    <model>/model.float.onnx       the equalized FP32 network; AIMET's model.encodings belongs to it
+    <model>/verification.*         the check of the INT8 file in onnxruntime, as text and JSON
+    equivariant/equalization.*     the equalized layers, the skipped layers and the reasons, as text and JSON
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ NOTES = (
     "turned: whether turns by the group's multiples of 90° keep all bits of the logits",
 )
 
-console = get_console()  # the progress bar uses it too, so that the two do not mix
+console = get_console()  # the progress bar prints to the same console, so that their lines do not mix
 
 
 def _how_to_go_on() -> str:
@@ -62,14 +63,15 @@ def _how_to_go_on() -> str:
 
 @options.command(interrupted=_how_to_go_on)
 def main(request: Request) -> None:
-    """Train MobileNetV2, conventional and rotation-equivariant, and print what INT8 costs each of them."""
+    """Train MobileNetV2, conventional and rotation-equivariant, and print the cost of INT8 for each."""
     (settings,) = request.prepare([request.settings])
     run(settings, request.results, workers=request.workers, resume=request.resume)
 
 
 def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = False) -> list[TableRow]:
-    """Do the whole experiment and return the tables' rows: data, training, INT8, ONNX, tables, report."""
-    # What is slow to import comes after what can be refused, so that a mistake shows at once.
+    """Run the experiment from the data to the report, and return the rows of the tables."""
+    # The slow imports follow the checks of the settings and of the folder, so that the user sees a mistake
+    # at once.
     folder = ResultsFolder.open(results / settings.run_name, settings.to_dict(), resume=resume)
     with console.status("loading Lightning and AIMET"), quiet_libraries():
         import aimet_torch.quantsim  # noqa: F401
@@ -83,10 +85,10 @@ def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = F
     models, histories, found = {}, {}, {}
     for name in settings.models:
         models[name], histories[name] = train(name, settings, data, folder.subfolder(name))
-    if not is_first_process():  # of several GPUs; the others' work is done
+    if not is_first_process():  # one process per GPU; only the first one goes on
         return []
 
-    # Each network: exported, equalized, simulated in INT8, deployed and measured.
+    # Export, equalize, simulate in INT8, deploy and measure each network.
     for name, model in models.items():
         found[name] = quantize_and_measure(
             name, model, settings, data, folder.subfolder(name), status=console.status
@@ -104,7 +106,7 @@ def run(settings: Settings, results: Path, *, workers: int = 0, resume: bool = F
 
 
 def describe(data: ImageDataModule) -> str:
-    """Return the numbers of images in words."""
+    """Return a text with the numbers of images."""
     return f"{len(data.train)} training, {len(data.valid)} validation and {len(data.test)} test images"
 
 
@@ -192,7 +194,7 @@ def train(
 
 
 def show(row: TableRow) -> None:
-    """Print what is known of a network before the tables are."""
+    """Print the size and the accuracy of a network, before the recipe prints the tables."""
     sizes = (f"{size / 1e3:,.0f} KB" for size in (row.device.fp32_bytes, row.device.int8_bytes))
     say(f"\n[bold]{row.model}[/]  {row.parameters:,} parameters")
     say(f"  test accuracy  FP32 {row.fp32_accuracy:.1%}  INT8 {row.int8_accuracy:.1%}")

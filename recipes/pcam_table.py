@@ -1,14 +1,15 @@
 """Trains and quantizes all networks of the paper's table, one after the other, and prints the table.
 
-Conventional MobileNetV2, and equivariant with C4 and C8 and both kinds of depthwise layers; DenseNet, P4, P4M
-(Veeling et al., "Rotation Equivariant CNNs for Digital Pathology", 2018, arXiv 1806.03962), after table 1 of
-arXiv 2004.09691.
+The networks follow table 1 of arXiv 2004.09691: MobileNetV2, conventional and equivariant (C4 and C8, each
+with both kinds of depthwise layers), and DenseNet, conventional, P4 and P4M. The DenseNets are from Veeling
+et al., "Rotation Equivariant CNNs for Digital Pathology", 2018, arXiv 1806.03962.
 
     $ python recipes/pcam_table.py --data ~/pcam --download --width 1 --crop 95 --epochs 100 --device cuda
 
-Run it again after an interruption: it goes on in the epoch in progress, and what is finished with the same
-settings is read, not trained again. Each network has a folder of its own under `results/`, as
-`recipes/pcam_mnv2.py` makes it; the table of them all is `results/table-<the settings>/`, with a report.
+After an interruption, run the same command again. The recipe resumes at the interrupted epoch. It reads the
+results of each finished network with the same settings and does not train that network again. Each network
+has its own folder under `results/`, with the files of `recipes/pcam_mnv2.py`. The folder
+`results/table-<the settings>/` holds the table of all networks and a report.
 """
 
 from __future__ import annotations
@@ -42,24 +43,24 @@ NETWORKS = (
     leave_out=("model", "architecture", "group", "reflections", "depthwise", "resume"),
 )
 def main(request: Request) -> None:
-    """Train and quantize all networks of the paper's table, and print it."""
+    """Train and quantize all networks of the paper's table, and print the table."""
     runs = request.prepare([replace(request.settings, **network) for network in NETWORKS])
     make_table(runs, request.results, workers=request.workers)
 
 
 def make_table(runs: list[Settings], results: Path, *, workers: int) -> None:
-    """Do each run that is not finished, and writes and prints the table of all."""
+    """Do each unfinished run, then write and print the table of all runs."""
     rows = []
     for settings in runs:
         finished = results / settings.run_name / "table.json"
         if finished.exists():
-            ResultsFolder.open(finished.parent, settings.to_dict(), resume=True)  # of this configuration
+            ResultsFolder.open(finished.parent, settings.to_dict(), resume=True)  # raises for other settings
             row = read_row(finished)
             say(f"[bold]{escape(settings.title)}[/]  is finished: {escape(str(finished.parent))}")
         else:
             say(f"\n[bold]{escape(settings.title)}[/]")
             found = run(settings, results, workers=workers, resume=True)
-            if not found:  # not the first of several processes
+            if not found:  # this process is not the first of several
                 continue
             (row,) = found
         rows.append(replace(row, model=settings.title))

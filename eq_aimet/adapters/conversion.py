@@ -12,7 +12,7 @@ __all__ = ["to_plain_module"]
 
 
 def to_plain_module(module: torch.nn.Module) -> torch.nn.Module | None:
-    """Return a plain module that computes what `module` does in eval mode, or `None` to trace into it.
+    """Return a plain module with the eval-mode output of `module`, or `None` to trace into `module`.
 
     The library's table converts the library's own classes. A user's own equivariant module that adds to such
     a class, without a new `forward`, is converted as that class. Otherwise it is traced.

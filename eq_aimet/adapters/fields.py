@@ -20,7 +20,7 @@ __all__ = ["describe_layer", "exact_elements", "field_sizes", "tag_with_types"]
 
 logger = logging.getLogger(__name__)
 
-_MAP_SIZE = 5  # of the index map on which a group element's turn of the grid is recognised
+_MAP_SIZE = 5  # side of the index map that shows how a group element turns the grid
 
 # A group element, the quarter turns that it does to a square grid, and whether it mirrors the grid.
 _ElementOnGrid = tuple[Any, int, bool]
@@ -37,7 +37,8 @@ def describe_layer(in_type: Any, out_type: Any, *, kernel_size: int = 1) -> Laye
     Args:
         in_type: The field type of the layer's input.
         out_type: The field type of the layer's output.
-        kernel_size: k of its k×k kernel; for k = 1 the grid turns onto itself under every element.
+        kernel_size: The side k of the layer's k×k kernel. With k = 1, every element maps the grid onto
+            itself.
     """
     actions = []
     elements = exact_elements(in_type.gspace, kernel_size > 1)
@@ -59,11 +60,12 @@ def tag_with_types(
     """Put the blocks of its field types on a fresh plain layer, tie its orbits, and return this layer.
 
     A library expands a filter by a matrix product, whose rounding depends on the processor, so the copies of
-    one weight may differ in their last bits. Here they get the same bits.
+    one weight may differ in their last bits. This function gives all copies the same bits.
 
-    The layer gets those actions that its weights have. Two faults of e2cnn take actions away. e2cnn calls
-    two spaces equal that differ in their mirror axis alone, and reuses the filters of the first for the
-    second. And it mirrors the stencils of `R2Diffop` along the perpendicular axis.
+    The layer gets only the actions under which its weights are symmetric. Two faults of e2cnn remove
+    actions. First, e2cnn treats two spaces as equal if only their mirror axes differ, and it reuses the
+    filters of the first space for the second space. Second, e2cnn mirrors the stencils of `R2Diffop` along
+    the perpendicular axis.
     """
     blocks = describe_layer(in_type, out_type, kernel_size=kernel_size)
     actions = tuple(action for action in blocks.actions if has_action(layer, action))
@@ -91,7 +93,7 @@ def exact_elements(gspace: Any, turns_grid: bool) -> tuple[_ElementOnGrid, ...]:
         turns_grid: Whether the kernel is larger than 1×1. If it is not, every element is exact and the grid
             stays as it is.
     """
-    # e2cnn calls two spaces equal whose mirror axes differ, so the axis belongs to the key.
+    # e2cnn treats two spaces with different mirror axes as equal, so the axis belongs to the key.
     return _exact_elements(gspace, getattr(gspace, "axis", None), turns_grid)
 
 
@@ -103,7 +105,7 @@ def _exact_elements(gspace: Any, axis: float | None, turns_grid: bool) -> tuple[
     for element in library.group_elements(gspace):
         action = _grid_action(gspace, element) if turns_grid else (0, False)
         if action is not None:
-            # The first rotation and the first reflection generate all of them.
+            # The first rotation and the first reflection generate all elements.
             generators.setdefault(element.is_reflection, (element.value, *action))
     return tuple(generators.values())
 
@@ -124,7 +126,7 @@ def _grid_action(gspace: Any, element: GroupElement) -> tuple[int, bool] | None:
 def _permutation(field_type: Any, element: Any) -> tuple[int, ...] | None:
     """Return where `element` moves each channel of `field_type`, or `None` if a field is not permuted."""
     moved: list[int] = []
-    # A type repeats few objects many times, and e2cnn makes a text of each to hash it.
+    # A type repeats few representations many times, and e2cnn hashes each by building a string.
     known: dict[int, tuple[int, ...] | None] = {}
     for representation in field_type.representations:
         key = id(representation)

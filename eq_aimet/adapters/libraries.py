@@ -1,6 +1,6 @@
 """The register of the libraries of equivariant networks: which library an object belongs to.
 
-No library is imported here until an object of it is asked about.
+This module imports a library only when a function receives an object of that library.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def library_of(value: object) -> Library | None:
 
 
 def load_adapter(library: object) -> ModuleType:
-    """Return the adapter of a library, which holds what networks are built from, by the library's name.
+    """Return the adapter of the library named `library`; the adapter holds the parts for building networks.
 
     Raises:
-        InvalidArgumentError: If there is no such library.
+        InvalidArgumentError: If eq_aimet has no adapter for a library of this name.
         MissingPackageError: If the library is not installed.
 
     Example:

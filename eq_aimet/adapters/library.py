@@ -1,4 +1,4 @@
-"""The description of one library of equivariant networks, which the shared code of the adapters asks."""
+"""The description of one library of equivariant networks, which the shared code of the adapters reads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class GroupElement:
     """One element of a space's group.
 
     Attributes:
-        value: The element as the library's representations take it.
+        value: The element in the form that the library's representations accept.
         is_reflection: Whether the element mirrors the plane.
     """
 
@@ -34,7 +34,7 @@ class GroupElement:
 
 @dataclass(frozen=True)
 class Library:
-    """What differs between the libraries of equivariant networks.
+    """The properties in which the libraries of equivariant networks differ.
 
     A new library needs a package in `eq_aimet.adapters` that defines one `LIBRARY`, and a line in
     `eq_aimet.adapters.libraries`.
@@ -49,9 +49,10 @@ class Library:
         converters: For each class of modules, the function that returns the plain twin of such a module.
         traced_through: Classes of modules whose `forward` only passes fields on to other modules.
         composites: For each class of modules that handles fields by label, the replacement of its `forward`.
-        group_elements: Returns the elements of a space's group, without the identity; of a continuous group
-            one element of each kind.
-        move_image: Returns what an element of a space's group does to an image of shape (height, width).
+        group_elements: Returns the elements of a space's group without the identity. For a continuous group
+            it returns one element of each kind.
+        move_image: Moves an image of shape (height, width) by an element of a space's group, and returns the
+            moved image.
     """
 
     package: str

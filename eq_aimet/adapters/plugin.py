@@ -12,7 +12,7 @@ __all__ = ["eq_aimet_export_module"]
 
 @hookimpl(trylast=True)
 def eq_aimet_export_module(module: torch.nn.Module) -> torch.nn.Module | None:
-    """Return the plain twin of an equivariant module, or `None` for other modules and those traced into."""
+    """Return the plain twin of an equivariant module, or `None` for other modules and traced modules."""
     if package_of(module) is None:
         return None
     from eq_aimet.adapters.conversion import to_plain_module

@@ -1,7 +1,7 @@
 """Carrying the trained weights of an e2cnn network over to the same network in escnn.
 
-The weights of a convolution are coefficients of a basis, and the bases of the two libraries differ. So the
-filters are carried over: each convolution of escnn gets the coefficients whose filter is that of e2cnn's
+The weights of a convolution are coefficients of a basis, and the bases of the two libraries differ. So this
+module transfers the filters: each convolution of escnn gets the coefficients that give the filter of e2cnn's
 convolution.
 """
 
@@ -24,9 +24,9 @@ _TOLERANCE = 1e-5
 def carry_weights(source: torch.nn.Module, target: torch.nn.Module) -> None:
     """Give `target`, a network in escnn, the weights and statistics of `source`, in place.
 
-    Both networks have the same modules under the same names. Convolutions get the coefficients whose filters
-    and biases are those of `source`; all other parameters and statistics are copied. Nothing is changed if
-    one of them does not fit.
+    Both networks have the same modules under the same names. Each convolution of `target` gets the
+    coefficients that give the filter and the bias of `source`. All other parameters and statistics are
+    copied. If one tensor does not fit, `target` keeps all its values.
 
     Args:
         source: The trained network in e2cnn. To carry over a state dict, load it into the network first.
@@ -91,7 +91,7 @@ def _check_network(argument: str, model: torch.nn.Module, package: str) -> None:
 def _values(
     source: torch.nn.Module | None, target: torch.nn.Module
 ) -> list[tuple[torch.Tensor, torch.Tensor]] | str:
-    """Return the tensors of `target`'s own with their new values, or what stands in the way."""
+    """Return the own tensors of `target` with their new values, or the reason why the transfer fails."""
     if hasattr(target, "basisexpansion"):
         if not hasattr(source, "basisexpansion"):
             return "`source` has no convolution of this name"
@@ -106,7 +106,7 @@ def _values(
 
 
 def _own_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Return what training gives a module: its parameters and statistics, and no index or basis."""
+    """Return the parameters and statistics of a module, without its indices and bases."""
     for name, parameter in module.named_parameters(recurse=False):
         if parameter.requires_grad:
             yield name, parameter
@@ -167,7 +167,7 @@ def _starts(representations: Sequence[Any]) -> dict[str, list[int]]:
 
 
 def _rebuild_filters(model: torch.nn.Module) -> None:
-    """Rebuild the filters of convolutions in eval mode, which the library keeps from before."""
+    """Rebuild the filters of convolutions in eval mode, because the library keeps the old filters."""
     for module in model.modules():
         if hasattr(module, "basisexpansion") and not module.training:
             module.train()

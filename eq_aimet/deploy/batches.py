@@ -1,4 +1,4 @@
-"""Running many images in batches of the size that a file was exported for."""
+"""Runs many images in batches of the file's fixed size."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_in_batches(
     """Return all outputs for all images.
 
     Args:
-        run: Returns the outputs for one batch.
+        run: A function that returns the outputs for one batch.
         inputs: One array per input, each with the images along the first dimension.
         size: The batch size.
 

@@ -13,14 +13,14 @@ from eq_aimet.symmetry.elements import Element
 
 __all__ = ["reasons_of_inputs", "reasons_of_outputs"]
 
-# A share of pixels outside of the input's range above which the images are not those of the calibration.
+# If a larger share of the pixels lies outside the input's range, the images do not fit the calibration.
 _LARGEST_SHARE = 0.5
 
 
 def reasons_of_inputs(
     specs: Sequence[FileInput], images: Sequence[torch.Tensor], elements: Sequence[Element]
 ) -> tuple[str, ...]:
-    """Return why these images prove nothing: a turn leaves them as they are, or the file clips them."""
+    """Return why these images prove nothing: a turn does not change them, or the file clips them."""
     reasons = []
     for spec, tensor in zip(specs, images, strict=True):
         if spec.range is None or not tensor.is_floating_point():
@@ -46,7 +46,7 @@ def reasons_of_outputs(outputs: Outputs, probe: Outputs) -> tuple[str, ...]:
 
     Args:
         outputs: The file's outputs for all images.
-        probe: Its outputs for other images, which count if there is a single image only.
+        probe: The file's outputs for other images; used only if `outputs` holds a single image.
     """
     reasons = []
     for name, output in outputs.items():

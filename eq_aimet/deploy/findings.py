@@ -1,4 +1,4 @@
-"""The single findings of a verification: turned outputs, fidelity, latency, and each runtime's own."""
+"""The findings of a verification: turned outputs, fidelity, latency, and one finding per runtime."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ __all__ = ["ElementCheck", "Fidelity", "Latency", "RuntimeFinding"]
 
 @dataclass(frozen=True)
 class ElementCheck:
-    """How one output for turned images compares with the output for the images as they are.
+    """The comparison of one output for turned images with the output for the unturned images.
 
     Attributes:
         element: The turn or flip, e.g. `90°`.
         threads: The number of threads of the runtime.
         changed: The number of images for which any bit of the output changed.
         worst: The largest change, relative to the largest magnitude of the output.
-        output: The name of the output: "output" for a single one, else its place, e.g. "0" or "boxes".
+        output: The name of the output: "output" if the model has a single output, else its index or key, e.g.
+            "0" or "boxes".
         steps: The largest change in steps of the output's quantizer; `None` for an output without quantizer.
         runtime: The runtime and its version.
     """
@@ -33,7 +34,7 @@ class ElementCheck:
 
 @dataclass(frozen=True)
 class RuntimeFinding:
-    """How one runtime ran the file; of several outputs the worst one counts.
+    """The result of one runtime on the file; with several outputs, each figure is that of the worst output.
 
     Attributes:
         runtime: The runtime and its version.
@@ -41,7 +42,7 @@ class RuntimeFinding:
             output has several channels.
         sqnr_to_sim: The signal to quantization noise ratio of the outputs against the simulation, in dB.
         fell_back: The types of the operators that ran on the host's processor, not on the runtime's device.
-        failure: Why the runtime did not run the file, in its own words; empty if it did.
+        failure: The runtime's own message if it did not run the file, else an empty string.
     """
 
     runtime: str
@@ -62,15 +63,17 @@ class RuntimeFinding:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How close the file is to the simulation that it came from; of several outputs the worst one counts.
+    """The agreement of the file with its simulation; with several outputs, that of the worst output.
 
     Attributes:
-        top1_agreement: The share of images for which file and simulation choose the same class; of the
-            positions for outputs with a grid. NaN if no output has several channels.
+        top1_agreement: The share of images for which file and simulation choose the same class. For outputs
+            with a grid, the share of positions. NaN if no output has several channels.
         sqnr_sim: The signal to quantization noise ratio of the simulation's outputs in dB, against the FP32
             model.
-        sqnr_deployed: The same of the file's outputs.
-        sqnr_to_sim: The same of the file's outputs against the simulation.
+        sqnr_deployed: The signal to quantization noise ratio of the file's outputs in dB, against the FP32
+            model.
+        sqnr_to_sim: The signal to quantization noise ratio of the file's outputs in dB, against the
+            simulation.
         reference_images: The number of images that the integer reference evaluated.
         reference_difference: The largest difference of the file's outputs from the integer reference.
     """
@@ -88,9 +91,9 @@ class Latency:
     """Median milliseconds of one run on one thread; FP32 and INT8 take turns.
 
     Attributes:
-        float_model: The FP32 model.
-        deployed: The file.
-        runs: The number of runs of each.
+        float_model: The time of the FP32 model.
+        deployed: The time of the file.
+        runs: The number of runs of each model.
     """
 
     float_model: float
@@ -99,5 +102,5 @@ class Latency:
 
     @property
     def ratio(self) -> float:
-        """INT8 over FP32."""
+        """The time of the INT8 file divided by the time of the FP32 model."""
         return self.deployed / self.float_model

@@ -1,4 +1,4 @@
-"""Measuring a file in a runtime: signal to noise, agreement of classes, latency."""
+"""Measurements of a file in a runtime: signal to noise ratio, agreement of classes, latency."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def signal_to_noise(outputs: np.ndarray, reference: np.ndarray) -> float:
 
 
 def top1_agreement(outputs: np.ndarray, reference: np.ndarray) -> float:
-    """Return the share of images, and positions of a grid, with the largest value in the same channel.
+    """Return the share of images (or grid positions) for which both arrays have the same largest channel.
 
     The result is NaN if the outputs do not have several channels.
     """
@@ -40,7 +40,7 @@ def top1_agreement(outputs: np.ndarray, reference: np.ndarray) -> float:
 
 
 def worst_agreement(outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> float:
-    """Return the smallest top-1 agreement of all outputs that have several channels; NaN if there is none."""
+    """Return the smallest top-1 agreement of the outputs with several channels; NaN without such outputs."""
     agreements = [top1_agreement(output, reference[name]) for name, output in outputs.items()]
     return min((one for one in agreements if not math.isnan(one)), default=math.nan)
 

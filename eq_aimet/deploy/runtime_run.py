@@ -17,7 +17,7 @@ __all__ = ["RuntimeRun", "run_on"]
 
 @dataclass(frozen=True)
 class RuntimeRun:
-    """What a runtime did with a file.
+    """The result of one runtime on a file.
 
     Attributes:
         finding: How the runtime ran the file.
@@ -36,7 +36,7 @@ def run_on(runtime: Runtime, test: TurnTest, threads: Sequence[int], simulated: 
     Args:
         runtime: The runtime.
         test: The file and the images.
-        threads: The numbers of threads to run with; a runtime without threads of the host's runs once.
+        threads: The numbers of threads to run with; a runtime that does not use the host's threads runs once.
         simulated: The simulation's outputs for the images.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The test of a file: its outputs for turned images against its outputs for the images as they are."""
+"""The test of a file: its outputs for turned images against its outputs for the unturned images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TurnTest:
         images: One tensor per input of the file.
         batch: The batch size that the file was exported for.
         elements: The turns and reflections.
-        transform_output: How an element acts on an output, see `equivariance_error`.
+        transform_output: The function that applies an element to an output, see `equivariance_error`.
         outputs_of_file: The names of the outputs in the file's order.
         steps: The step of each output's quantizer, `None` for an output without one; see `output_steps`.
     """
@@ -49,14 +49,14 @@ class TurnTest:
     steps: Sequence[float | None]
 
     def run(self, runtime: Runtime, threads: int) -> tuple[ElementCheck, ...]:
-        """Return for each element and output in how many images a bit changed."""
+        """Return, for each element and output, the number of images with a changed bit."""
         opened = runtime.open(self.file, threads=threads)
         return self.checks(opened, runtime.name, threads, self.outputs(opened))
 
     def checks(
         self, opened: OpenedFile, runtime: str, threads: int, reference: Outputs
     ) -> tuple[ElementCheck, ...]:
-        """Return for each element and output in how many images a bit changed from the `reference`."""
+        """Return, for each element and output, the number of images that differ from the `reference`."""
         return tuple(
             replace(check, runtime=runtime, threads=threads)
             for element in self.elements
@@ -66,7 +66,7 @@ class TurnTest:
         )
 
     def outputs(self, opened: OpenedFile, images: Sequence[torch.Tensor] | None = None) -> Outputs:
-        """Return the outputs for all images by name; for the test's own images if left out."""
+        """Return the outputs for all images by name; without `images`, for the test's own images."""
         arrays = [tensor.numpy() for tensor in (self.images if images is None else images)]
         outputs = run_in_batches(opened.run, arrays, self.batch)
         return dict(zip(self.outputs_of_file, outputs, strict=True))

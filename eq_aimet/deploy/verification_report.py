@@ -31,14 +31,15 @@ class VerificationReport:
         file_bytes: The size of the file.
         float_bytes: The size of the FP32 model's file.
         operators: The operators that the runtime runs, and their arithmetic.
-        is_portable: Whether the weights keep to [-64, 63].
+        is_portable: Whether all integer weights are in [-64, 63].
         is_exact_when_precise: Whether the session option `session.x64quantprecision` makes the file exact;
-            `None` if that was not tried, or if onnxruntime can't open the file with it.
+            `None` if the option was not tried, or if onnxruntime can't open the file with the option.
         unverified: Why the comparison proves nothing, e.g. because all outputs are equal.
         simulation_error: The simulation's own `equivariance_error` in float64; `None` if it was not measured,
             because the file is exact.
-        network_error: The same of the FP32 model, measured if the simulation is not equivariant.
-        runtimes: How each runtime ran the file.
+        network_error: The `equivariance_error` of the FP32 model, measured if the simulation is not
+            equivariant.
+        runtimes: The result of each runtime on the file.
     """
 
     path: str
@@ -69,7 +70,7 @@ class VerificationReport:
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """What to change if the outputs are not exact; empty if they are."""
+        """The changes that can make the outputs exact; empty if the outputs are exact."""
         advice = [*self.unverified, *self._failures]
         if not self._changed:
             return tuple(advice)
@@ -149,7 +150,7 @@ class VerificationReport:
         return tuple(str(finding) for finding in self.runtimes if finding.failure)
 
     def _causes_in_the_simulation(self, error: float) -> list[str]:
-        """Return what was measured about a simulation that is not equivariant."""
+        """Return the measured facts about a simulation that is not equivariant."""
         network = self.network_error
         if network is not None and network > _EXACT_SIMULATION:
             return [
@@ -167,7 +168,7 @@ class VerificationReport:
         ]
 
     def _causes_in_the_file(self) -> list[str]:
-        """Return what was measured about a file that is not exact."""
+        """Return the measured facts about a file that is not exact."""
         summing = self._float_sums()
         if summing or self.simulation_error is None or not self.is_portable:
             return summing

@@ -1,7 +1,7 @@
 """The steps of the recipes: build, train, quantize, deploy, measure and draw. They need the `recipes` extra.
 
-Data sets are in `data`, the training in `training`, pictures in `pictures`. AIMET and Lightning take ten
-seconds to import; each name here imports them at its first use.
+The module `data` holds the data sets, `training` the training, and `pictures` the pictures. AIMET and
+Lightning take ten seconds to import, so each name here imports them only at its first use.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The data of a run, by its settings."""
+"""The data sets of a run, chosen by the settings of the run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def open_data(settings: Settings, *, workers: int = 0) -> ImageDataModule:
     """Return the batches of the run's data set; synthetic tissue is written at first use.
 
     Args:
-        settings: The run's.
+        settings: The settings of the run.
         workers: The number of processes that read images.
 
     Raises:
-        DataError: A file is missing, damaged or holds something else.
+        DataError: A file is missing, a file is damaged, or a file holds something other than the data set.
     """
     from eq_aimet.experiments.training import ImageDataModule, PatchDataModule
 
@@ -39,7 +39,7 @@ def open_data(settings: Settings, *, workers: int = 0) -> ImageDataModule:
             RotatedMnist(settings.data, split, size=settings.crop, limit=limit)
             for split, limit in zip(("train", "valid", "test"), limits, strict=True)
         ]
-        augment = {"quarter": turn, "any": rotate}[settings.turns]  # a mirrored digit is none
+        augment = {"quarter": turn, "any": rotate}[settings.turns]  # a mirrored digit is not a digit
         return ImageDataModule(*splits, augment=augment, classes=10, **options)
 
     from eq_aimet.experiments.data import rotate_and_flip, turn_and_flip
@@ -50,7 +50,7 @@ def open_data(settings: Settings, *, workers: int = 0) -> ImageDataModule:
 
 
 def count_images(settings: Settings, limits: tuple[int | None, int | None, int | None]) -> Settings:
-    """Return the settings with the numbers of images that there are, or the limits where they are lower."""
+    """Return the settings with the number of images of each split, capped at its limit."""
     from eq_aimet.experiments.data import check_mnist, check_split
 
     if settings.dataset == "rotated-mnist":
@@ -65,7 +65,7 @@ def count_images(settings: Settings, limits: tuple[int | None, int | None, int |
 
 
 def _synthetic_folder(settings: Settings) -> Path:
-    """Return the user's cache folder with the synthetic set, which is written there at first use."""
+    """Return the synthetic set's folder in the user's cache; the set is written at first use."""
     from platformdirs import user_cache_path
 
     from eq_aimet.experiments.data import write_synthetic_pcam

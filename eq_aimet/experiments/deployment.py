@@ -1,4 +1,4 @@
-"""The ONNX files of a simulation, and what they do in onnxruntime."""
+"""The export of a simulation to ONNX files, and their measurement in onnxruntime."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ if TYPE_CHECKING:
 
 __all__ = ["deploy"]
 
-LATENCY_RUNS = 300  # of either ONNX file, in turns, of which the median counts
+LATENCY_RUNS = 300  # runs of each ONNX file, alternating; the median time is reported
 
 
 def deploy(
     sim: QuantizationSimModel, images: torch.Tensor, folder: ResultsFolder, *, runs: int = LATENCY_RUNS
 ) -> DeviceFigures:
-    """Return what the INT8 file does in onnxruntime, after writing it, the FP32 file and the reports.
+    """Return the figures of the INT8 file in onnxruntime, after writing both ONNX files and the reports.
 
-    Moves the simulation to the CPU.
+    The function moves the simulation to the CPU.
 
     Args:
-        sim: Ready to be exported.
-        images: Those that are turned, (images, channels, n, n).
-        folder: Gets `model.onnx`, `model.float.onnx`, `model.encodings` and `verification.*`.
-        runs: How often the time of one image is taken.
+        sim: The simulation, ready to be exported.
+        images: The images that are turned, of shape (images, channels, n, n).
+        folder: The folder that receives `model.onnx`, `model.float.onnx`, `model.encodings` and
+            `verification.*`.
+        runs: The number of times that the latency of one image is measured.
 
     Raises:
         DataError: A file can't be written.
@@ -41,7 +42,7 @@ def deploy(
     exported = export_onnx(sim, images[:1], path, float_model=True)
     try:
         found = verify_onnx(path, sim, images, runs=runs)
-    except OSError as error:  # it works in the folder for temporary files, which may be full
+    except OSError as error:  # verify_onnx writes temporary files, and that disk may be full
         raise DataError(f"`{path}`: could not be verified ({error}). Free some space.") from error
     folder.write_text("verification.txt", f"{exported}\n\n{found}\n")
     folder.write_json("verification.json", {"export": exported.to_dict(), "verification": found.to_dict()})

@@ -26,9 +26,9 @@ class DeviceFigures:
         images: The number of images that were turned.
         worst_change: The largest change of a logit of the INT8 file under the turns, relative to the largest
             logit.
-        bit_identical: False if a turn changed any bit of the logits, True if the verification proved that no
-            turn does, and None if the verification proved neither.
-        unverified: The reasons for which the verification proves nothing, e.g. that all logits are equal.
+        bit_identical: False if a turn changed any bit of the logits. True if the verification proved that no
+            turn changes a bit. None if the verification proved neither.
+        unverified: The reasons why the verification proves nothing, e.g. that all logits are equal.
 
     Example:
         >>> figures = DeviceFigures("onnxruntime", 2_000_000, 260_000, 1.5, 1.2, ("90°",), 16, 0.0, True)

@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 
 __all__ = ["NetworkFindings", "quantize_and_measure"]
 
-ROTATED_IMAGES = 16  # test images on which the rotation errors are measured, of which the worst counts
-STABILITY_IMAGES = 32  # test images that are turned through the whole circle
-EXAMPLES = 256  # test images of which the report's examples are chosen
+ROTATED_IMAGES = 16  # test images for the rotation errors; the worst error is reported
+STABILITY_IMAGES = 32  # test images that make a full turn
+EXAMPLES = 256  # the report's examples are chosen from this number of test images
 
 Status = Callable[[str], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
 class NetworkFindings:
-    """What was measured of one network.
+    """The measurements of one network.
 
     Attributes:
-        row: Its row of the tables.
-        ranges: The ranges of its weights, before equalization (with folded batch norms) and after it.
-        stabilities: How its predictions stay over a full turn, in "FP32" and in "INT8".
-        predictions: What it says of the first test images, in INT8.
+        row: The network's row of the tables.
+        ranges: The ranges of the weights before equalization (with folded batch norms) and after it.
+        stabilities: The stability of the predictions over a full turn, in "FP32" and in "INT8".
+        predictions: The network's INT8 predictions on the first test images.
     """
 
     row: TableRow
@@ -67,15 +67,15 @@ def quantize_and_measure(
     *,
     status: Status = lambda _: nullcontext(),
 ) -> NetworkFindings:
-    """Return what was measured, after export, equalization, INT8 simulation and export to ONNX.
+    """Return the measurements, after export, equalization, INT8 simulation and export to ONNX.
 
     Args:
         name: "conventional" or "equivariant".
-        model: The trained network in eval mode, left as it is.
-        settings: The run's.
-        data: Its data.
-        folder: The network's own, which gets the files.
-        status: Opens a context in which a message is shown.
+        model: The trained network in eval mode. The function does not change it.
+        settings: The settings of the run.
+        data: The data of the run.
+        folder: The network's own folder, which receives the files.
+        status: A function that opens a context and shows a message while the context is open.
 
     Raises:
         DataError: A file can't be written.
@@ -85,7 +85,7 @@ def quantize_and_measure(
     images = data.images("test", STABILITY_IMAGES).to(settings.device)
     rotated = images[:ROTATED_IMAGES]
 
-    # A plain torch model, whose additions are modules, so that AIMET sees and quantizes them too.
+    # In the plain torch model each addition is a module, so AIMET sees the additions and quantizes them.
     with status("exporting"), quiet_libraries():
         plain = export_model(model, dummy_input=dummy_input)
         _save_weights(plain, folder)
@@ -94,8 +94,8 @@ def quantize_and_measure(
     with status("equalizing"), quiet_libraries():
         ranges = _equalize(plain, dummy_input, "eq_aimet" if is_equivariant else "aimet", folder)
 
-    # INT8 weights and activations; the activations' ranges come from training images. The weights are
-    # limited to [-64, 63] before measuring, so that the table is about the network that is deployed.
+    # Weights and activations become INT8; the activations' ranges come from training images. `simulate`
+    # limits the weights to [-64, 63] before measuring, so the table describes the deployed network.
     with status("simulating INT8"), quiet_libraries():
         calibration = data.images("train", settings.calibration_images).to(settings.device)
         sim = simulate(plain, calibration, weights=settings.weights, tied=is_equivariant)
@@ -104,7 +104,7 @@ def quantize_and_measure(
     with status("turning images"), quiet_libraries():
         stabilities = {
             "FP32": measure_stability(plain, images, dtype=torch.float32),
-            "INT8": measure_stability(sim.model, images),  # in float64, as the errors
+            "INT8": measure_stability(sim.model, images),  # in float64, like the errors
         }
         examples = data.images("test", EXAMPLES).to(settings.device)
         predictions = measure_predictions(sim.model, examples, data.labels("test")[: len(examples)])
@@ -126,7 +126,8 @@ def _judge(
 ) -> _Judgement:
     """Return the accuracy, and the rotation errors under turns by multiples of 90° and by 45°.
 
-    The errors are measured in float64: in float32 the order of summation alone flips a few roundings.
+    The errors are measured in float64. In float32 the order of summation alone flips a few
+    roundings.
     """
     return _Judgement(
         measure_accuracy(model, data.test_dataloader(), classes=data.classes, device=settings.device),

@@ -1,4 +1,4 @@
-"""Files that somebody else made: the errors that reading can raise, and JSON files."""
+"""Reading of files that another program made: the errors that reading raises, and JSON files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READING_ERRORS = (
     OSError,
     EOFError,
     MemoryError,
-    RuntimeError,  # NotImplementedError and RecursionError too
+    RuntimeError,  # includes NotImplementedError and RecursionError
     ValueError,
     LookupError,
     TypeError,
@@ -31,7 +31,7 @@ READING_ERRORS = (
     zipfile.BadZipFile,
     pickle.UnpicklingError,
 )
-"""The errors that h5py, numpy, torch and zipfile raise on files that are damaged or hold something else."""
+"""The errors that h5py, numpy, torch and zipfile raise on damaged files and on files of another kind."""
 
 _LARGEST_JSON = 64 << 20  # bytes
 
@@ -52,8 +52,8 @@ def read_json(path: Path, *, expected: str, remedy: str) -> Any:
 
     Args:
         path: The file.
-        expected: What the file should be, for the error message.
-        remedy: What to do if it is something else.
+        expected: The kind of file that is expected, for the error message.
+        remedy: The advice for a user whose file is of another kind.
 
     Raises:
         DataError: The file is missing, it is not a regular file, it is larger than 64 MB, or it is not JSON.

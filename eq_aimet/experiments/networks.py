@@ -1,4 +1,4 @@
-"""The networks of the paper's table, by a run's settings."""
+"""The networks of the paper's table, built from the settings of a run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ IMAGE_CHANNELS = {"pcam": 3, "rotated-mnist": 1}
 
 
 def build_network(name: str, settings: Settings) -> torch.nn.Module:
-    """Return a new network; the two of a run have the same layers.
+    """Return a new network; the two networks of a run have the same layers.
 
-    MobileNetV2s have the same numbers of channels, DenseNets about the same number of weights.
+    The two MobileNetV2s have the same channel counts. The two DenseNets have about the same number of
+    weights.
 
     Args:
         name: "conventional" or "equivariant".
-        settings: The run's.
+        settings: The settings of the run.
 
     Raises:
         InvalidArgumentError: There is no network of this width, group and input size.
@@ -53,10 +54,10 @@ def build_network(name: str, settings: Settings) -> torch.nn.Module:
 
 
 def check_network(settings: Settings) -> None:
-    """Check that there are such networks, without building them.
+    """Check that the networks of these settings exist, without building them.
 
     Raises:
-        InvalidArgumentError: There are none.
+        InvalidArgumentError: There is no network of this width, group and input size.
     """
     from eq_aimet.models.architecture import plan_architecture
 

@@ -1,4 +1,4 @@
-"""From a trained network to its INT8 simulation: export, equalization, AIMET's QuantSim."""
+"""The steps from a plain model to its INT8 simulation: equalization and AIMET's QuantSim."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["EQUALIZATIONS", "equalize", "simulate"]
 
 EQUALIZATIONS = ("fold", "aimet-cle", "aimet", "cle", "eq_aimet", "eq_aimet-all")
-"""AIMET's batch-norm fold; with its CLE; with its high-bias fold, too; and the same with blocks.
+"""The equalization methods.
 
-"eq_aimet" absorbs high biases where that is exact, "eq_aimet-all" wherever AIMET does.
+"fold" is AIMET's batch-norm fold. "aimet-cle" adds AIMET's CLE, and "aimet" also adds AIMET's high-bias fold.
+"cle", "eq_aimet" and "eq_aimet-all" equalize rotation blocks: "cle" without a high-bias fold, "eq_aimet"
+with the high-bias fold where the fold is exact, and "eq_aimet-all" with it wherever AIMET applies it.
 """
 
 _HIGH_BIAS_FOLDS = {"cle": "off", "eq_aimet": "unpadded", "eq_aimet-all": "all"}
@@ -34,12 +36,12 @@ def equalize(model: torch.nn.Module, dummy_input: torch.Tensor, method: str) -> 
     """Equalize a plain model in place, and return the report, or None for AIMET's own methods.
 
     Args:
-        model: As `export_model` returns it.
+        model: The plain model that `export_model` returned.
         dummy_input: A batch of one image.
         method: One of `EQUALIZATIONS`.
 
     Raises:
-        InvalidArgumentError: There is no such method.
+        InvalidArgumentError: `method` is not one of `EQUALIZATIONS`.
     """
     if method in _HIGH_BIAS_FOLDS:
         return equalize_equivariant(model, dummy_input=dummy_input, high_bias_fold=_HIGH_BIAS_FOLDS[method])
@@ -71,16 +73,17 @@ def simulate(
     """Return AIMET's simulation of a plain model in INT8, ready to measure and to export.
 
     Args:
-        model: The equalized model; it is left as it is.
-        images: What the ranges of the activations are taken from, on the model's device.
-        weights: "per-tensor" or "per-channel", the ranges of the weights.
-        tied: Whether a rotation block has one range where AIMET gives each channel its own.
+        model: The equalized model. The function does not change it.
+        images: The images from which the ranges of the activations are measured, on the model's device.
+        weights: "per-tensor" or "per-channel", the kind of weight ranges.
+        tied: Whether all channels of a rotation block share one range where AIMET gives each channel its own.
         portable: Whether the weights are limited to [-64, 63], so that no device saturates.
-        standard_deviations: If given, the activations' ranges come from the batch norms' statistics, this
-            many standard deviations about the mean, and of `images` only the shape counts.
+        standard_deviations: The half width of the activations' ranges, in standard deviations about the
+            mean. If it is given, the ranges come from the batch norms' statistics, and only the shape of
+            `images` matters.
 
     Raises:
-        InvalidArgumentError: An argument is not possible, or there are no statistics.
+        InvalidArgumentError: An argument has an invalid value, or the model has no batch-norm statistics.
     """
     path = {"per-tensor": get_path_for_per_tensor_config, "per-channel": get_path_for_per_channel_config}
     if weights not in path:

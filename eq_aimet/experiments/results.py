@@ -1,4 +1,4 @@
-"""A run's results folder: it belongs to one configuration, and its files appear whole or not at all."""
+"""The results folder of a run: it belongs to one configuration, and no file in it is half-written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ResultsFolder:
     """A folder for the results of one configuration. Make it with `ResultsFolder.open`.
 
     Attributes:
-        path: Where the folder is.
+        path: The path of the folder.
 
     Example:
         >>> import tempfile
@@ -41,18 +41,18 @@ class ResultsFolder:
     def open(
         cls, path: str | Path, configuration: Mapping[str, Any], *, resume: bool = False
     ) -> ResultsFolder:
-        """Return the folder of a configuration, made where missing.
+        """Return the folder of a configuration, and make it if it is missing.
 
-        Of several processes of a training only the first looks and writes; the others get the path.
+        If a training has several processes, only the first process checks and writes the folder.
 
         Args:
-            path: Where the folder is or shall be.
-            configuration: Plain values, which `config.json` keeps.
-            resume: Whether the folder may hold results of the same configuration already.
+            path: The path of the folder, which need not exist.
+            configuration: Plain values, which are written to `config.json`.
+            resume: Whether the folder may already hold results of the same configuration.
 
         Raises:
-            DataError: The folder holds other things, results of another configuration, or results of the
-                same one without `resume`; or it can't be written to.
+            DataError: The folder holds other files or results of another configuration, the folder holds
+                results of the same configuration and `resume` is False, or the folder can't be written to.
         """
         folder = cls(check_path("path", path))
         check_type("configuration", configuration, Mapping, remedy="Give `Settings.to_dict()`, for example.")
@@ -85,7 +85,7 @@ class ResultsFolder:
     def write_json(self, name: str, value: object) -> Path:
         """Return the path of the file after writing plain values to it; raises as `write_text` does.
 
-        Numbers that are not finite become null: JSON has none.
+        Numbers that are not finite become null, because JSON has no such numbers.
         """
         text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
         return self.write_text(name, text + "\n")
@@ -98,7 +98,7 @@ class ResultsFolder:
         return target
 
     def subfolder(self, name: str) -> ResultsFolder:
-        """Return a folder within this one, made where missing, by the first process of a training."""
+        """Return a folder within this folder; the first process of a training makes it if it is missing."""
         path = self.path / name
         if is_first_process():
             remedy = "Free some space, or choose another `path`."

@@ -1,4 +1,4 @@
-"""All pictures of a run and its report: the PNG files and `report.html`, out of what was measured."""
+"""The report of a run: the PNG files and `report.html`, drawn from the measurements."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ __all__ = ["RunFindings", "write_run_report"]
 
 @dataclass(frozen=True)
 class RunFindings:
-    """What was measured in a run. What is left empty is left out of the report.
+    """The measurements of a run. The report leaves out the section of each empty attribute.
 
     Attributes:
         rows: Each model's row of the tables.
         histories: Each model's epochs.
         ranges: Each model's weight ranges before (with folded batch norms) and after equalization.
         stabilities: Each model's stability in each precision.
-        predictions: Predictions on `images`, by the model's and the precision's name.
+        predictions: The predictions on `images`, keyed by the name of the model and the precision.
         images: The images of the predictions.
-        class_names: The classes' names in their order.
-        test_images: How many images the accuracies were measured on.
+        class_names: The names of the classes, in the order of the labels.
+        test_images: The number of images on which the accuracies were measured.
     """
 
     rows: Sequence[TableRow] = ()
@@ -56,7 +56,7 @@ class RunFindings:
     test_images: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was measured as plain values for JSON, the images and single weights aside."""
+        """Return the measurements as plain values for JSON, without the images and the single weights."""
         return {
             "rows": [row.to_dict() for row in self.rows],
             "ranges": {
@@ -85,19 +85,19 @@ def write_run_report(
 ) -> Path:
     """Return the path of `report.html` after writing it, and `pictures/*.png`, into the run's folder.
 
-    The page holds the pictures itself, so that it can be sent alone. All files appear whole or not at all.
+    The page embeds the pictures, so you can send the page alone. No file is left half-written.
 
     Args:
-        folder: The run's folder, which exists.
-        findings: What was measured.
-        title: The page's name.
+        folder: The folder of the run, which must exist.
+        findings: The measurements.
+        title: The title of the page.
         subtitle: One line below the title.
-        settings: Names and values of the run's settings.
-        notes: Lines below the tables.
+        settings: The names and values of the run's settings.
+        notes: The lines below the tables.
 
     Raises:
-        InvalidArgumentError: There are no findings, or they do not fit each other.
-        DataError: The files can't be written; older ones are still whole.
+        InvalidArgumentError: There are no findings, or the findings do not fit each other.
+        DataError: A file can't be written. Older files are still whole.
 
     Example:
         >>> import tempfile
@@ -132,7 +132,7 @@ def write_run_report(
 
 
 def _draw(findings: RunFindings, notes: Sequence[str]) -> tuple[list[Section], dict[str, bytes]]:
-    """Return the report's sections, and its pictures by their files' names."""
+    """Return the sections of the report, and its pictures keyed by file name."""
     if findings.predictions and findings.images is None:
         raise InvalidArgumentError(
             "findings",

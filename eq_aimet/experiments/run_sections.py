@@ -1,4 +1,4 @@
-"""The sections of a run's report: each has its pictures, how to read them, and the figures they show."""
+"""The sections of a run's report: each has pictures, a text that explains them, and their figures."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ __all__ = [
 _EXAMPLES = 12
 
 NamedSection = tuple[Section, tuple[str, ...]]
-"""A section, and the names of its pictures' files in order, without the ending."""
+"""A section, and the file names of its pictures in order, without the file extension."""
 
 
 def table_section(rows: Sequence[TableRow], test_images: int | None, notes: Sequence[str]) -> NamedSection:
-    """Return the section with the run's tables, and the first of them as a picture."""
+    """Return the section with the tables of the run, and a picture of the first table."""
     tables = (
         network_table(rows, caption="The networks"),
         file_table(rows, caption=f"The files, in {rows[0].device.runtime}", notes=notes),
@@ -63,7 +63,7 @@ def table_section(rows: Sequence[TableRow], test_images: int | None, notes: Sequ
 
 
 def stability_section(stabilities: Mapping[str, Mapping[str, Stability]]) -> NamedSection:
-    """Return the section on what a full turn of the images changes."""
+    """Return the section on how predictions and logits change over a full turn of the images."""
     rows = tuple(
         (model, precision, *_turn_cells(found))
         for model, precisions in stabilities.items()
@@ -93,7 +93,7 @@ def stability_section(stabilities: Mapping[str, Mapping[str, Stability]]) -> Nam
 def range_section(
     ranges: Mapping[str, tuple[Sequence[LayerRanges], Sequence[LayerRanges]]],
 ) -> NamedSection:
-    """Return the section on the weights before and after equalization, model by model."""
+    """Return the section on the weights of each model before and after equalization."""
     pictures, names = [], []
     for model, (before, after) in ranges.items():
         file_name = re.sub(r"[^A-Za-z0-9_-]+", "-", model)
@@ -113,7 +113,7 @@ def range_section(
 def example_section(
     images: torch.Tensor, predictions: Mapping[str, Predictions], class_names: Sequence[str]
 ) -> NamedSection:
-    """Return the section with example images and what the models say of them."""
+    """Return the section with example images and the models' predictions."""
     shown = choose_examples(predictions, _EXAMPLES)
     wrong = sum(not all(found.right[index] for found in predictions.values()) for index in shown)
     count = len(images)

@@ -1,7 +1,8 @@
-"""The paper's table: what INT8 costs each model, and how far a turned image moves its answer.
+"""The paper's table: the accuracy that INT8 costs each model, and the change of its logits under turns.
 
-After table 1 of Mohamed, Cesa, Cohen and Welling, "A Data and Compute Efficient Design for Limited-Resources
-Deep Learning", arXiv 2004.09691. A second table has what the exported files do on the device.
+The table follows table 1 of Mohamed, Cesa, Cohen and Welling, "A Data and Compute Efficient Design for
+Limited-Resources Deep Learning", arXiv 2004.09691. A second table shows the size and speed of the exported
+files on the device, and whether a turn changes their logits.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ class TableRow:
 
     Attributes:
         model: The model's name.
-        parameters: How many numbers the training learns.
+        parameters: The number of trained parameters.
         fp32_accuracy: The share of test images that are classified rightly, from 0 to 1.
         int8_accuracy: The same of the simulated INT8 model.
         fp32_error_90: The worst relative change of the logits under turns by multiples of 90°.
         int8_error_90: The same of the simulated INT8 model.
         fp32_error_45: The relative change of the logits under a turn by 45°.
         int8_error_45: The same of the simulated INT8 model.
-        device: What was measured of the exported files.
+        device: The measurements of the exported files.
     """
 
     model: str
@@ -71,11 +72,11 @@ class TableRow:
 
     @property
     def drop(self) -> float:
-        """What INT8 costs in accuracy, from -1 to 1; below 0 if the INT8 model is the better one."""
+        """The accuracy that INT8 costs, from -1 to 1; it is below 0 if the INT8 model is better."""
         return self.fp32_accuracy - self.int8_accuracy
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the row as plain values for JSON, with what follows from them."""
+        """Return the row as plain values for JSON, with the derived values."""
         return {**asdict(self), "drop": self.drop, "device": self.device.to_dict()}
 
     @classmethod
@@ -83,7 +84,7 @@ class TableRow:
         """Return the row of the plain values that `to_dict` returned.
 
         Raises:
-            DataError: A value is missing, or of another type.
+            DataError: A value is missing or has the wrong type.
         """
         from eq_aimet.experiments.device_figures import DeviceFigures
 
@@ -173,7 +174,7 @@ def _file_cells(row: TableRow) -> tuple[str, ...]:
 
 
 def _notes_of_unjudged(rows: Sequence[TableRow]) -> list[str]:
-    """Return for each file that was not judged one line with the reason."""
+    """Return one line with the reason for each file that was not judged."""
     nothing = "the verification tried no turn"
     return [
         f"not judged: {row.model}: {' '.join(row.device.unverified) or nothing}"

@@ -35,40 +35,40 @@ _COUNTS = ("epochs", "batch_size", "train_images", "valid_images", "test_images"
 
 @dataclass(frozen=True)
 class Settings:
-    """All values that the result of a run depends on. An impossible value is refused at once.
+    """All values on which the result of a run depends. The constructor refuses an impossible value.
 
     Attributes:
-        data: What names the data set: "synthetic", or the path of a folder or file.
-        train_images: How many training images to use.
-        valid_images: How many validation images to use.
-        test_images: How many test images to use.
-        crop: The side of the images in pixels, odd and within 33..95; for digits from 29 on. The default, 47,
-            is the smallest whose inscribed circle, all that the networks see, holds the central 32x32 square
-            that decides the label.
+        data: The data set: "synthetic", or the path of a folder or file.
+        train_images: The number of training images to use.
+        valid_images: The number of validation images to use.
+        test_images: The number of test images to use.
+        crop: The side of the images in pixels, an odd number from 33 to 95, or from 29 to 95 for digits. The
+            networks see only the inscribed circle of an image. The central 32x32 square decides the label.
+            The default 47 is the smallest side whose circle contains that square.
         model: "both", "conventional" or "equivariant".
         group: The number of rotations N of the group.
         width: The multiplier of the channel numbers.
         depthwise: "channel" or "field", the kind of MobileNetV2's equivariant depthwise layers.
-        epochs: How often each training image is seen.
-        batch_size: How many images a step sees.
-        learning_rate: The schedule's highest learning rate.
+        epochs: The number of passes over the training images.
+        batch_size: The number of images in one training step.
+        learning_rate: The highest learning rate of the schedule.
         weights: "per-tensor" or "per-channel", the ranges of the INT8 weights.
-        calibration_images: How many training images the ranges of the INT8 activations are taken from.
+        calibration_images: The number of training images from which the INT8 activation ranges are measured.
         device: "cpu" or "cuda".
-        precision: "32", "bf16" or "16", the bits of the training's arithmetic.
-        seed: Of the initial weights, the order of the images and the augmentation.
-        dataset: "pcam", the layout of the files in `data`, or "rotated-mnist", the archive of digits in it.
+        precision: "32", "bf16" or "16", the floating-point format of the training.
+        seed: The seed of the initial weights, of the order of the images and of the augmentation.
+        dataset: "pcam", the layout of the files in `data`, or "rotated-mnist", the archive of digits.
         architecture: "mobilenet" or "densenet".
-        reflections: Whether DenseNet's group has reflections, too.
-        devices: How many GPUs, or processes on a CPU, train together on each node.
-        nodes: How many machines train together.
+        reflections: Whether the group of the DenseNet also has reflections.
+        devices: The number of GPUs, or of CPU processes, that train together on each node.
+        nodes: The number of machines that train together.
         compile: Whether to train through `torch.compile`.
-        turns: The random turns of the training images: "quarter", by multiples of 90° and exact, or "any", by
-            any angle and interpolated. Patches are mirrored at random, too, digits are not.
+        turns: The random turns of the training images. "quarter" turns by multiples of 90°, which is exact.
+            "any" turns by any angle, with interpolation. Patches are also mirrored at random; digits are not.
         library: "e2cnn" or "escnn", the library of the equivariant network.
 
     Raises:
-        InvalidArgumentError: A setting is not possible.
+        InvalidArgumentError: A setting has an impossible value.
 
     Example:
         >>> settings = Settings(train_images=64, valid_images=32, test_images=32, width=0.5, epochs=3)
@@ -128,7 +128,7 @@ class Settings:
         check_devices(self.device, self.devices, self.nodes, self.precision)
 
     def _set(self, name: str, value: float) -> None:
-        """Keep a number as a plain one, numpy's too, so that JSON can hold it."""
+        """Store a number, already converted from numpy to a plain number so that JSON can hold it."""
         object.__setattr__(self, name, value)
 
     @property
@@ -138,14 +138,14 @@ class Settings:
 
     @property
     def symmetry(self) -> str:
-        """The name of the equivariant network's group: "C8", or "P4M" as the DenseNets' authors say."""
+        """The name of the equivariant network's group: "C8" of a MobileNetV2, or "P4M" of a DenseNet."""
         if self.architecture == "densenet":
             return f"P{self.group}{'M' if self.reflections else ''}"
         return f"C{self.group}"
 
     @property
     def title(self) -> str:
-        """What the networks are called in tables and plots."""
+        """The name of the networks in tables and plots."""
         name = "MobileNetV2" if self.architecture == "mobilenet" else "DenseNet"
         if self.model == "conventional":
             return name
@@ -154,7 +154,7 @@ class Settings:
 
     @property
     def run_name(self) -> str:
-        """A readable name for the results folder, the same for the same settings."""
+        """A readable name for the results folder; equal settings have equal names."""
         data = self.data.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or "data"
         kind = f"-{self.depthwise}" if self.architecture == "mobilenet" else ""
         group = f"{self.symmetry.lower()}{kind}"

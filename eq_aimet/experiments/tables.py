@@ -1,4 +1,4 @@
-"""Tables of text: the rows are written once, and shown as Markdown, on a terminal or in HTML."""
+"""Tables of text, which can be shown as Markdown, on a terminal or in HTML."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Table:
     def to_terminal(self) -> rich.table.Table:
         """Return the table for a `rich` console, with the caption as its title.
 
-        Headings break after their first word, so that a table of many columns fits in 80 letters.
+        Each heading breaks after its first word, so that a table of many columns fits in 80 characters.
         """
         from rich import box
         from rich.table import Table as TerminalTable
@@ -87,7 +87,7 @@ def markdown_heading(headings: Sequence[str]) -> tuple[str, str]:
 
 
 def markdown_row(cells: Sequence[str]) -> str:
-    """Return a row as a line of Markdown; bars and line ends in a cell do not end it.
+    """Return a row as one line of Markdown; bars in a cell are escaped, and line ends become spaces.
 
     Example:
         >>> markdown_row(("a", "0.5"))

@@ -1,4 +1,4 @@
-"""A network of a run, trained once."""
+"""The training of one network of a run."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def train_network(
 ) -> tuple[torch.nn.Module, tuple[EpochRecord, ...]]:
     """Return the network with the weights of the lowest validation loss, and the record of each epoch.
 
-    If the folder holds checkpoints of an earlier run, the training resumes; if all epochs are done, it trains
-    nothing.
+    If the folder holds checkpoints of an earlier run, the training resumes. If all epochs are done, the
+    function trains nothing.
 
     Args:
         name: "conventional" or "equivariant".
-        settings: The run's.
-        data: Its data.
-        folder: The network's own.
-        on_epoch: Called with the record of each epoch that is trained now.
-        on_notice: Called with a line about each checkpoint that could not be used.
+        settings: The settings of the run.
+        data: The data of the run.
+        folder: The network's own folder.
+        on_epoch: A function that is called with the record of each newly trained epoch.
+        on_notice: A function that is called with a line about each checkpoint that could not be used.
         progress: Whether to show a progress bar.
 
     Raises:
-        InvalidArgumentError: The settings and this machine don't go together; see `train_classifier`.
+        InvalidArgumentError: This machine cannot train with these settings; see `train_classifier`.
         DataError: No checkpoint is usable, or one can't be written.
     """
     torch.manual_seed(settings.seed)  # the initial weights
@@ -73,5 +73,5 @@ def train_network(
 
 
 def count_parameters(model: torch.nn.Module) -> int:
-    """Return how many numbers the training learns."""
+    """Return the number of trained parameters."""
     return sum(parameter.numel() for parameter in model.parameters())

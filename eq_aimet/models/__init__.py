@@ -1,6 +1,7 @@
 """MobileNetV2s and DenseNets, conventional and equivariant, each pair from one table.
 
-The equivariant ones need e2cnn, which is slow to import, and are loaded when they are first asked for.
+The equivariant networks need e2cnn, and e2cnn is slow to import. Python therefore loads an equivariant
+network only at its first use.
 """
 
 import lazy_loader

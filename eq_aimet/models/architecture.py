@@ -1,4 +1,4 @@
-"""MobileNetV2's table of stages, and what follows from it for one width, block size and input size."""
+"""MobileNetV2's table of stages, and the plan of its layers for one width, block size and input size."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ STAGES = (
     Stage(expansion=6, channels=320, repeats=1, stride=1),
 )
 HEAD_CHANNELS = 1280
-# A final grid of one pixel would leave the 3×3 filters of the last stages nothing but padding.
+# On a final grid of one pixel, the 3×3 filters of the last stages would see only padding around the pixel.
 SMALLEST_FINAL_GRID = 3
 # MobileNetV2 has 570 million weights at this width; a wider one hardly fits in memory.
 WIDEST = 16
-LARGEST_GROUP = 64  # filters of 3×3 pixels tell no more than 8 angles apart
+LARGEST_GROUP = 64  # a 3×3 filter distinguishes at most 8 angles
 
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """One inverted residual in numbers: channels, and stride and padding of its depthwise convolution."""
+    """The channels of one inverted residual, and the stride and padding of its depthwise convolution."""
 
     in_channels: int
     hidden_channels: int
@@ -60,7 +60,7 @@ class BlockPlan:
 
     @property
     def expands(self) -> bool:
-        """Whether a 1×1 convolution precedes the depthwise one."""
+        """Whether a 1×1 convolution precedes the depthwise convolution."""
         return self.hidden_channels != self.in_channels
 
     @property
@@ -71,7 +71,7 @@ class BlockPlan:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A MobileNetV2 in numbers: the channels of all its layers and the grids that they work on."""
+    """The channels of all layers of a MobileNetV2, and the sizes of its input and final grids."""
 
     input_size: int
     stem_channels: int
@@ -85,13 +85,13 @@ def plan_architecture(*, width: float, divisor: int, input_size: int) -> Archite
     """Return the channels, strides, paddings and grids of a MobileNetV2.
 
     Args:
-        width: The width multiplier. As in the paper, the head keeps its channels where it is below 1.
-        divisor: What all channel counts are multiples of: the size of a block.
+        width: The width multiplier. As in the paper, a multiplier below 1 does not shrink the head.
+        divisor: The size of a block; each channel count is a multiple of it.
         input_size: The side of the square input in pixels, odd.
 
     Raises:
-        InvalidArgumentError: If a layer would have less than one block of channels, or the grid doesn't
-            stay odd and large enough.
+        InvalidArgumentError: If a layer would have fewer channels than one block, if `input_size` is even,
+            or if the final grid would be too small.
 
     Example:
         >>> plan = plan_architecture(width=1.0, divisor=8, input_size=95)

@@ -1,4 +1,4 @@
-"""What the conventional networks are made of: convolution, batch norm and ReLU, and their first weights."""
+"""The layers of the conventional networks (convolution, batch norm, ReLU) and their initial weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def convolve(
     padding: int = 0,
     groups: int = 1,
 ) -> list[torch.nn.Module]:
-    """Return convolution, batch norm and ReLU."""
+    """Return a convolution, a batch norm and a ReLU."""
     return [
         torch.nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
         torch.nn.BatchNorm2d(out_channels),
@@ -25,7 +25,7 @@ def convolve(
 
 
 def initialize(network: torch.nn.Module) -> None:
-    """Initialise the network in place: convolutions as He et al. do, the classifier with small weights."""
+    """Initialise the network in place: convolutions by the method of He et al., the classifier near zero."""
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""The DenseNets' channels and grids, as they follow from width, group order and input size."""
+"""The DenseNets' channels and grids for a width, a group order and an input size."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from eq_aimet.models.architecture import WIDEST
 __all__ = ["DenseArchitecture", "DenseBlockPlan", "plan_dense_architecture", "pooling_window"]
 
 DENSE_BLOCKS = 5
-# The growth of the conventional network, with which its weights and those of its twins are about 128,000.
+# With this growth, the conventional network and its equivariant counterparts have about 128,000 weights each.
 GROWTH = 26
-# On a final grid of one pixel the last 3×3 filters would have nothing but padding around their centre.
+# On a final grid of one pixel, the last 3×3 filters would see only padding around the pixel.
 SMALLEST_FINAL_GRID = 2
 
 
 @dataclass(frozen=True)
 class DenseBlockPlan:
-    """One dense block in numbers, and the transition before it.
+    """The sizes of one dense block and of the transition before it.
 
     Attributes:
-        in_fields: The fields that the block before hands on.
-        window: The side in pixels of the windows that the transition averages; 0 where there is none.
-        growth: The fields that the block adds.
+        in_fields: The number of fields that the block receives.
+        window: The side in pixels of the windows that the transition averages; 0 without a transition.
+        growth: The number of fields that the block adds.
     """
 
     in_fields: int
@@ -34,13 +34,13 @@ class DenseBlockPlan:
 
     @property
     def out_fields(self) -> int:
-        """The fields that the block hands on: what it reads and what it adds."""
+        """The number of fields that the block outputs: its input fields and the fields that it adds."""
         return self.in_fields + self.growth
 
 
 @dataclass(frozen=True)
 class DenseArchitecture:
-    """A DenseNet in numbers; a field is one channel of the conventional network."""
+    """The sizes of a DenseNet; in the conventional network, a field is one channel."""
 
     input_size: int
     blocks: tuple[DenseBlockPlan, ...]
@@ -48,20 +48,20 @@ class DenseArchitecture:
 
     @property
     def stem_fields(self) -> int:
-        """The fields after the first convolution."""
+        """The number of fields after the first convolution."""
         return self.blocks[0].in_fields
 
     @property
     def out_fields(self) -> int:
-        """The fields that are pooled for the classifier."""
+        """The number of fields that the network pools for its classifier."""
         return self.blocks[-1].out_fields
 
 
 def plan_dense_architecture(*, width: float, order: int, input_size: int) -> DenseArchitecture:
     """Return the fields, pooling windows and grids of a DenseNet.
 
-    A convolution between F fields of a group with |G| elements has F²·|G| weights per pixel of the filter,
-    so that 26·width/√|G| fields per layer make about the same number of weights for any group.
+    A convolution between F fields of a group with |G| elements has F²·|G| weights per pixel of the filter.
+    With 26·width/√|G| fields per layer, the number of weights is therefore about the same for any group.
 
     Args:
         width: The multiplier of the channel counts.
@@ -69,8 +69,8 @@ def plan_dense_architecture(*, width: float, order: int, input_size: int) -> Den
         input_size: The side of the square input in pixels.
 
     Raises:
-        InvalidArgumentError: If a layer would have less than one field, or the last grid less than two
-            pixels a side.
+        InvalidArgumentError: If a layer would have less than one field, or if the side of the last grid
+            would be shorter than two pixels.
 
     Example:
         >>> plan = plan_dense_architecture(width=1.0, order=8, input_size=95)
@@ -96,10 +96,10 @@ def plan_dense_architecture(*, width: float, order: int, input_size: int) -> Den
 
 
 def pooling_window(size: int) -> int:
-    """Return the side of the windows that, two pixels apart, cover a grid evenly about its centre.
+    """Return the side of pooling windows with stride 2 that cover a grid symmetrically about its centre.
 
-    Turns and mirrorings of the grid map such windows onto each other, so that pooling is equivariant: on an
-    even grid windows of 2×2, on an odd one windows of 3×3 that overlap.
+    An even grid gets windows of 2×2 pixels. An odd grid gets windows of 3×3 pixels, which overlap. Quarter
+    turns and mirrorings of the grid map these windows onto each other, so that pooling is equivariant.
 
     Args:
         size: The side of the grid in pixels.

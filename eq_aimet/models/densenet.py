@@ -1,4 +1,4 @@
-"""The conventional DenseNet, the equivariant one's counterpart layer by layer."""
+"""The conventional DenseNet; each layer has a counterpart in the equivariant DenseNet."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["DenseBlock", "DenseNet"]
 
 
 class DenseBlock(torch.nn.Module):
-    """Pooling and 1×1 convolution (the transition), then a 3×3 convolution that is put beside its input.
+    """A transition (pooling and 1×1 convolution), then a 3×3 convolution whose output joins its input.
 
     Args:
-        plan: Channels, and the window of the transition's pooling.
+        plan: The channel counts, and the window of the transition's pooling.
     """
 
     def __init__(self, plan: DenseBlockPlan) -> None:
@@ -31,10 +31,10 @@ class DenseBlock(torch.nn.Module):
             ]
         self.transition = torch.nn.Sequential(*transition)
         self.layer = torch.nn.Sequential(*convolve(plan.in_fields, plan.growth, 3, padding=1))
-        self.concat = Concat()  # AIMET quantizes modules
+        self.concat = Concat()  # a module, because AIMET quantizes only modules
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the block's input and what it adds to it, (B, out_fields, H / 2, W / 2)."""
+        """Return the transition's output and the added channels, (B, out_fields, H / 2, W / 2)."""
         x = self.transition(x)
         return self.concat(x, self.layer(x))
 
@@ -42,8 +42,9 @@ class DenseBlock(torch.nn.Module):
 class DenseNet(torch.nn.Module):
     """The DenseNet of Veeling et al. 2018 for small square images, in plain torch.
 
-    It has the layers, filters and mask of `EquivariantDenseNet`, where the architecture is described, and
-    with the same `width` about as many weights: the two differ by the symmetry alone.
+    It has the layers, filter sizes and mask of `EquivariantDenseNet`, which describes the architecture. With
+    the same `width`, both networks have about the same number of weights. Only the symmetry distinguishes
+    them.
 
     Args:
         num_classes: The number of logits.
@@ -52,8 +53,8 @@ class DenseNet(torch.nn.Module):
         input_size: The side of the square input in pixels.
 
     Raises:
-        InvalidArgumentError: For a count below 1, a width that leaves a layer less than one channel, a too
-            small `input_size`; in `forward` for an `x` of another shape.
+        InvalidArgumentError: If a count is below 1, if a layer would have less than one channel, or if
+            `input_size` is too small; in `forward`, if `x` has another shape.
 
     Example:
         >>> net = DenseNet(num_classes=2, width=0.25, input_size=33)

@@ -17,16 +17,16 @@ from eq_aimet.models.network_input import check_input
 __all__ = ["EquivariantDenseBlock", "EquivariantDenseNet"]
 
 GROUPS = (1, 2, 4)
-# The highest frequency that changes from one to the next of the 8 pixels around the centre of a 3×3 filter.
+# A 3×3 filter has 8 pixels around its centre. Those pixels can represent frequencies up to 4.
 HIGHEST_FREQUENCY = 4
 
 
 class EquivariantDenseBlock(torch.nn.Module):
-    """Pooling and 1×1 convolution (the transition), then a 3×3 convolution that is put beside its input.
+    """A transition (pooling and 1×1 convolution), then a 3×3 convolution whose output joins its input.
 
     Args:
         gspace: The symmetry.
-        plan: Fields, and the window of the transition's pooling.
+        plan: The field counts, and the window of the transition's pooling.
     """
 
     def __init__(self, adapter: ModuleType, gspace: Any, plan: DenseBlockPlan) -> None:
@@ -46,49 +46,52 @@ class EquivariantDenseBlock(torch.nn.Module):
         self.out_type = _regular_type(adapter, gspace, plan.out_fields)
 
     def forward(self, x: Any) -> Any:
-        """Return the block's input and what it adds to it, (B, out_fields · |G|, H / 2, W / 2)."""
+        """Return the transition's output and the added fields, (B, out_fields · |G|, H / 2, W / 2)."""
         x = self.transition(x)
-        # The libraries' tensor_directsum builds the type anew in each call, field by field
+        # tensor_directsum of both libraries would rebuild the type field by field in each call.
         return type(x)(torch.cat([x.tensor, self.layer(x).tensor], 1), self.out_type)
 
 
 class EquivariantDenseNet(EquivariantNetwork):
-    """The DenseNet of Veeling et al. 2018, whose logits don't change when the image is turned.
+    """The DenseNet of Veeling et al. 2018, whose logits don't change when the image turns.
 
-    With `reflections` and `group=4` it is their P4M-DenseNet, without reflections their P4-DenseNet, and
-    `DenseNet` is the conventional one. All have about as many weights, because the fields are 26/√|G| per
-    layer: 123,185 (P4M, 9 fields of 8 channels), 128,793 (P4, 13 fields of 4) and 129,820 (26 channels).
-    The 3×3 filters have all nine degrees of freedom per pair of channels, as in the group convolutions of
-    Cohen & Welling 2016, where e2cnn's own choice of frequencies leaves six.
+    With `group=4` and `reflections=True`, it is the P4M-DenseNet of Veeling et al. With `group=4` and
+    `reflections=False`, it is their P4-DenseNet. `DenseNet` is the conventional counterpart. A layer has
+    26/√|G| fields, so that the three networks have about the same number of weights: 123,185 (P4M, 9 fields
+    of 8 channels), 128,793 (P4, 13 fields of 4 channels) and 129,820 (conventional, 26 channels). The 3×3
+    filters have all nine degrees of freedom per pair of channels, as in the group convolutions of Cohen &
+    Welling 2016. The default frequencies of e2cnn leave only six degrees of freedom.
 
-    A 3×3 convolution is followed by five dense blocks of one 3×3 convolution each, which hand on what they
-    read beside what they add; a transition of average pooling and a 1×1 convolution halves the grid between
-    two of them. After the last, group pooling before the global pooling makes the equivariant network
-    invariant, exactly for all elements of the group. It differs from Veeling's in four ways:
+    The network starts with a 3×3 convolution. Five dense blocks follow, each with one 3×3 convolution. A
+    dense block outputs the fields that it reads and the fields that it adds. Between two blocks, a transition
+    halves the grid by average pooling and a 1×1 convolution. After the last block, group pooling precedes the
+    global pooling. Group pooling makes the network invariant, exactly for all elements of the group. The
+    network differs from Veeling's in four ways:
 
-    - Batch norm and ReLU follow each convolution instead of preceding it. So a batch norm folds into its
-      convolution, scales move across each ReLU and concatenation, and nothing is left for the device to
-      normalize.
-    - A transition pools before its 1×1 convolution. The two commute; this order is a fourth of the work.
-    - Convolutions pad with zeros, so that smaller images than Veeling's 96×96 work and nothing is cropped
-      before it is put beside the rest.
-    - Pooling windows are 2×2 on an even grid and 3×3 on an odd one, which keeps each size equivariant, and
-      the input is masked by the inscribed circle, as in `EquivariantMobileNetV2`.
+    - Batch norm and ReLU follow each convolution instead of preceding it. A batch norm therefore folds into
+      its convolution, scales move across each ReLU and concatenation, and the device does not normalize.
+    - A transition pools before its 1×1 convolution. Pooling and 1×1 convolution commute, and this order needs
+      a fourth of the work.
+    - Convolutions pad with zeros. Images smaller than Veeling's 96×96 pixels therefore work, and no feature
+      map is cropped before a concatenation.
+    - Pooling windows are 2×2 on an even grid and 3×3 on an odd grid, which keeps pooling equivariant at each
+      size. The inscribed circle masks the input, as in `EquivariantMobileNetV2`.
 
-    A state dict holds the weights only and loads in training and in eval mode, whichever it was saved in.
+    A state dict holds only the weights. Save it in training or eval mode, and load it in either mode.
 
     Args:
         num_classes: The number of logits.
-        in_channels: The channels of the input, all scalar (as colours are).
+        in_channels: The channels of the input. All are scalar, as colours are.
         width: The multiplier of the field counts.
         group: N of the rotations by 360°/N: 1, 2 or 4.
-        reflections: Whether mirrorings are in the group; its order |G| is then 2N.
+        reflections: Whether the group contains mirrorings. With mirrorings, its order |G| is 2N.
         input_size: The side of the square input in pixels.
-        library: "e2cnn" or "escnn", the library that the layers come from.
+        library: The library of the layers, "e2cnn" or "escnn".
 
     Raises:
-        InvalidArgumentError: For a count below 1, another `group` or `library`, a width that leaves a
-            layer less than one field, a too small `input_size`; in `forward` for an `x` of another shape.
+        InvalidArgumentError: If a count is below 1, if `group` or `library` is another value, if a layer
+            would have less than one field, or if `input_size` is too small; in `forward`, if `x` has another
+            shape.
 
     Example:
         >>> net = EquivariantDenseNet(num_classes=2, width=0.25, input_size=33).eval().double()
@@ -156,21 +159,21 @@ def _regular_type(adapter: ModuleType, gspace: Any, fields: int) -> Any:
 
 
 def _convolve(adapter: ModuleType, in_type: Any, out_type: Any, kernel_size: int) -> list[torch.nn.Module]:
-    """Convolution with all degrees of freedom of a filter, batch norm and ReLU."""
+    """Return a convolution with all degrees of freedom of a filter, a batch norm and a ReLU."""
     return convolve(
         adapter,
         in_type,
         out_type,
         kernel_size,
         padding=kernel_size // 2,
-        frequencies_cutoff=float(HIGHEST_FREQUENCY),  # times the radius, which is 0 for 1×1 filters
+        frequencies_cutoff=float(HIGHEST_FREQUENCY),  # times the radius: 0 for 1×1 filters
         basis_filter=_is_distinct,
     )
 
 
 def _is_distinct(element: dict[str, Any]) -> bool:
-    """Return whether a basis element of e2cnn differs on 3×3 pixels from those before it.
+    """Return whether a basis element of e2cnn differs on 3×3 pixels from the elements before it.
 
-    −4 periods look like 4 there; escnn counts both as one element.
+    On 3×3 pixels, frequency −4 equals frequency 4. escnn counts both frequencies as one element.
     """
     return bool(element.get("frequency") != -HIGHEST_FREQUENCY)

@@ -1,4 +1,4 @@
-"""What the equivariant networks are made of: convolution, batch norm and ReLU, and their end."""
+"""The layers of the equivariant networks: convolution, batch norm and ReLU, and the final classifier."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["EquivariantNetwork", "convolve"]
 class EquivariantNetwork(torch.nn.Module):
     """A network of e2cnn or escnn modules that ends in group pooling, global pooling and a linear classifier.
 
-    Its state dict holds the weights only and loads in training and in eval mode, whichever it was saved in.
+    Its state dict holds only the weights. Save it in training or eval mode, and load it in either mode.
     """
 
     def __init__(self, library: str) -> None:
@@ -27,7 +27,7 @@ class EquivariantNetwork(torch.nn.Module):
         self._tensor_class = load_adapter(library).enn.GeometricTensor
 
     def _append_classifier(self, in_type: Any, num_classes: int) -> None:
-        """Add the network's end, after all that comes before it."""
+        """Add group pooling, global pooling and classifier; call this after all other layers exist."""
         adapter = load_adapter(self.library)
         enn = adapter.enn
         self.group_pool = enn.GroupPooling(in_type)
@@ -43,9 +43,9 @@ class EquivariantNetwork(torch.nn.Module):
         return logits
 
     def train(self, mode: bool = True) -> Self:
-        """Switch the mode in place, and return the network, as torch's `train` does.
+        """Switch the mode in place and return the network, as torch's `train` does.
 
-        Filters made for eval mode carry no gradient history, so that the network can be deep-copied.
+        The filters for eval mode carry no gradient history, so that a user can deep-copy the network.
         """
         with torch.set_grad_enabled(mode and torch.is_grad_enabled()):
             return super().train(mode)
@@ -54,14 +54,14 @@ class EquivariantNetwork(torch.nn.Module):
 def convolve(
     adapter: ModuleType, in_type: Any, out_type: Any, kernel_size: int, **options: Any
 ) -> list[torch.nn.Module]:
-    """Return convolution, batch norm and ReLU of a library.
+    """Return a convolution, a batch norm and a ReLU of a library.
 
     Args:
         adapter: The adapter of the library.
         in_type: The field type of the input.
         out_type: The field type of the output.
         kernel_size: The side of the filter in pixels.
-        **options: What `build_convolution` takes besides.
+        **options: Further arguments of `build_convolution`.
     """
     return [
         adapter.build_convolution(in_type, out_type, kernel_size, bias=False, **options),

@@ -19,11 +19,11 @@ DEPTHWISE = ("channel", "field")
 
 
 class EquivariantInvertedResidual(torch.nn.Module):
-    """1×1 expansion, 3×3 depthwise convolution, 1×1 projection, and the input added where types agree.
+    """1×1 expansion, 3×3 depthwise convolution, 1×1 projection; it adds the input if the plan is residual.
 
     Args:
         gspace: The symmetry.
-        plan: Channels, stride and padding; the channels are multiples of the group's order.
+        plan: The channels, stride and padding. The channels are multiples of the group's order.
         depthwise: "channel" or "field", see `EquivariantMobileNetV2`.
     """
 
@@ -55,29 +55,29 @@ class EquivariantInvertedResidual(torch.nn.Module):
 
 
 class EquivariantMobileNetV2(EquivariantNetwork):
-    """MobileNetV2 (Sandler et al. 2018) whose logits don't change when the image is turned.
+    """MobileNetV2 (Sandler et al. 2018) whose logits don't change when the image turns.
 
-    All channels are regular fields of the cyclic group C_N, F fields of N channels each; the widths are
-    those of `MobileNetV2(divisor=N)`. Group pooling before the global pooling makes the equivariant
-    network invariant: exactly for turns by 90° that C_N contains, approximately for finer ones, which
-    interpolate.
+    The channels of a layer are F regular fields of the cyclic group C_N, and each field has N channels. The
+    layers have the same widths as the layers of `MobileNetV2(divisor=N)`. Group pooling before the global
+    pooling makes the equivariant network invariant. The invariance is exact for the multiples of 90° that C_N
+    contains. For other angles it is approximate, because a finer turn interpolates the image.
 
-    A state dict holds the weights only and loads in training and in eval mode, whichever it was saved in.
+    A state dict holds only the weights. Save it in training or eval mode, and load it in either mode.
 
     Args:
         num_classes: The number of logits.
-        in_channels: The channels of the input, all scalar (as colours are).
+        in_channels: The channels of the input. All are scalar, as colours are.
         width: The width multiplier of the channel counts.
-        group: N, the number of rotations; 1 is a conventional network written in e2cnn.
-        depthwise: "channel" filters each channel by itself, as conventional depthwise convolutions do and
-            at their cost; "field" mixes the N channels of a field, as e2cnn's `groups` does.
+        group: N, the number of rotations. With 1, the network is conventional but consists of e2cnn layers.
+        depthwise: "channel" filters each channel by itself. A conventional depthwise convolution does the
+            same at the same cost. "field" mixes the N channels of a field, as e2cnn's `groups` does.
         input_size: The side of the square input in pixels, odd.
-        library: "e2cnn" or "escnn", the library that the layers come from.
+        library: The library of the layers, "e2cnn" or "escnn".
 
     Raises:
-        InvalidArgumentError: For a count below 1, an unknown `depthwise` or `library`, a width that leaves a
-            layer less than one field, an even or too small `input_size`; in `forward` for an `x` of another
-            shape.
+        InvalidArgumentError: If a count is below 1, if `depthwise` or `library` is unknown, if a layer would
+            have less than one field, or if `input_size` is even or too small; in `forward`, if `x` has
+            another shape.
 
     Example:
         >>> net = EquivariantMobileNetV2(num_classes=2, width=0.25, group=4, input_size=33).eval().double()
@@ -132,5 +132,5 @@ class EquivariantMobileNetV2(EquivariantNetwork):
 
 
 def _regular_type(adapter: ModuleType, gspace: Any, channels: int) -> Any:
-    """Return the type of `channels` channels in regular fields."""
+    """Return the field type whose regular fields have `channels` channels in total."""
     return adapter.enn.FieldType(gspace, channels // gspace.regular_repr.size * [gspace.regular_repr])

@@ -1,4 +1,4 @@
-"""The conventional MobileNetV2, the equivariant one's counterpart layer by layer."""
+"""The conventional MobileNetV2; each layer has a counterpart in the equivariant MobileNetV2."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["InvertedResidual", "MobileNetV2"]
 
 
 class InvertedResidual(torch.nn.Module):
-    """1×1 expansion, 3×3 depthwise convolution, 1×1 projection, and the input added where shapes agree.
+    """1×1 expansion, 3×3 depthwise convolution, 1×1 projection; it adds the input if the plan is residual.
 
     Args:
-        plan: Channels, stride and padding.
+        plan: The channels, stride and padding.
     """
 
     def __init__(self, plan: BlockPlan) -> None:
@@ -41,20 +41,20 @@ class InvertedResidual(torch.nn.Module):
 class MobileNetV2(torch.nn.Module):
     """MobileNetV2 (Sandler et al. 2018) for small square images, in plain torch.
 
-    It has the channels, filters and masks of `EquivariantMobileNetV2`, so that the two differ by the
-    symmetry alone: ReLU instead of ReLU6, odd grids, and the input and the last feature map masked by the
-    inscribed circle.
+    It has the channel counts, filter sizes and masks of `EquivariantMobileNetV2`, so that only the symmetry
+    distinguishes the two networks. Both differ from the paper: they use ReLU instead of ReLU6, all grids are
+    odd, and the inscribed circle masks the input and the last feature map.
 
     Args:
         num_classes: The number of logits.
         in_channels: The channels of the input.
         width: The width multiplier of the channel counts.
-        divisor: What the channel counts are multiples of; the `group` of the equivariant counterpart.
+        divisor: Each channel count is a multiple of it. Give the `group` of the equivariant counterpart.
         input_size: The side of the square input in pixels, odd.
 
     Raises:
-        InvalidArgumentError: For a count below 1, a width that leaves a layer less than `divisor`
-            channels, an even or too small `input_size`; in `forward` for an `x` of another shape.
+        InvalidArgumentError: If a count is below 1, if a layer would have fewer channels than `divisor`, or
+            if `input_size` is even or too small; in `forward`, if `x` has another shape.
 
     Example:
         >>> net = MobileNetV2(num_classes=2, width=0.5, input_size=33)

@@ -1,4 +1,4 @@
-"""The check of the images that a network gets."""
+"""The check of the images that a network receives."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["check_input"]
 def check_input(x: torch.Tensor, in_channels: int, size: int) -> None:
     """Raise `InvalidArgumentError` unless `x` is a batch of the shape that a network was built for.
 
-    Nothing is checked while the network is traced: a proxy has no shape.
+    While torch traces the network, the function checks nothing, because the proxy of a tensor has no shape.
 
     Args:
         x: The input, (B, in_channels, size, size).
-        in_channels: The channels that the network takes.
-        size: The side of the square grid that it takes, in pixels.
+        in_channels: The number of channels that the network expects.
+        size: The side of the square images that the network expects, in pixels.
 
     Example:
         >>> check_input(torch.zeros(2, 3, 95, 95), in_channels=3, size=95)

@@ -1,4 +1,4 @@
-"""The plain modules that exported models are made of beside torch's own. They need torch alone."""
+"""The plain modules that exported models use in addition to torch's modules. They depend only on torch."""
 
 from eq_aimet.plain.arithmetic import Add, Divide, MatrixProduct, Maximum, Minimum, Multiply, Subtract
 from eq_aimet.plain.block_norms import BlockNorm, NormActivation, NormMaxPool

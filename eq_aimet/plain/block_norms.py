@@ -14,13 +14,13 @@ from eq_aimet.errors import InvalidArgumentError
 
 __all__ = ["BlockNorm", "NormActivation", "NormMaxPool"]
 
-_SMALLEST_NORM = 1e-10  # e2cnn's: a shorter vector has no direction
+_SMALLEST_NORM = 1e-10  # the value of e2cnn: a shorter vector has no direction
 
 
 class _BlockModule(torch.nn.Module):
-    """The base of modules that look at the norms of blocks.
+    """The base of modules that use the norms of blocks.
 
-    They hold no module for the norms: AIMET would quantize these inside of them.
+    These modules hold no submodule for the norms, because AIMET would quantize the norms inside the module.
 
     Args:
         blocks: Sizes of the blocks in channel order.
@@ -44,7 +44,7 @@ class _BlockModule(torch.nn.Module):
         self.sizes = tuple((size, self.blocks.count(size)) for size in sorted(set(self.blocks)))
         self.register_buffer("block_of_channel", torch.arange(len(sizes)).repeat_interleave(sizes))
         if len(self.sizes) > 1:
-            # Blocks of one size are brought together, so that the work does not grow with the number of
+            # Blocks of equal size are computed together, so that the work does not grow with the number of
             # blocks.
             by_size = torch.argsort(sizes, stable=True)
             starts = torch.cumsum(sizes, 0) - sizes
@@ -88,13 +88,13 @@ class BlockNorm(_BlockModule):
 
 
 class NormActivation(_BlockModule):
-    """Each block rescaled so that its norm becomes a function of it: e2cnn's norm nonlinearity.
+    """Each block rescaled so that its new norm is a function of its old norm: e2cnn's norm nonlinearity.
 
     Args:
         blocks: Sizes of the blocks in channel order.
         function: "relu", "sigmoid", "softplus" or "squash", which is n / (1 + n).
-        bias: What is taken off each block's norm before the function, of shape (blocks,); nothing if left
-            out.
+        bias: The number that is subtracted from each block's norm before the function, of shape (blocks,).
+            If it is left out, nothing is subtracted.
 
     Example:
         >>> activation = NormActivation((2,), "relu", torch.tensor([4.0]))
@@ -145,9 +145,9 @@ class NormMaxPool(_BlockModule):
     Args:
         blocks: Sizes of the blocks in channel order.
         kernel_size: The window in pixels, (height, width); the other arguments are those of `MaxPool2d`.
-        stride: The distance of the windows.
+        stride: The distance between windows.
         padding: The padding around the image; it is never the maximum.
-        dilation: The distance of the window's pixels.
+        dilation: The distance between the pixels of a window.
         ceil_mode: Whether a window may overhang the border.
 
     Example:

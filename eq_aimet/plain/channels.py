@@ -56,7 +56,7 @@ class SelectChannels(torch.nn.Module):
             )
         self.start, self.stop = positions[0], positions[-1] + 1
         is_range = positions == list(range(self.start, self.stop))
-        # Adjacent channels are a slice, which costs nothing; others need their list.
+        # Adjacent channels are selected by a slice, which costs nothing. Other channels need an index list.
         self.register_buffer("channels", None if is_range else torch.tensor(positions))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Plain activations that return other fields than they take: vectors and concatenations."""
+"""Plain activations whose output fields differ from their input fields: vectors and concatenations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FUNCTIONS = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
 
 
 class VectorField(torch.nn.Module):
-    """A vector per block of N rotations: as long as the largest channel, and pointing in its direction.
+    """One vector for each block of N rotations, with the length and the direction of the largest channel.
 
     Args:
         rotations: N, the size of the blocks.

@@ -13,7 +13,7 @@ __all__ = ["Gate", "GatedChannels", "ShiftedSigmoid"]
 
 
 class ShiftedSigmoid(torch.nn.Module):
-    """The sigmoid of each channel less its bias.
+    """The sigmoid of each channel after its bias is subtracted.
 
     Args:
         bias: One number per channel, of shape (channels,).
@@ -29,10 +29,10 @@ class ShiftedSigmoid(torch.nn.Module):
 
 
 class Gate(torch.nn.Module):
-    """Channels multiplied by the sigmoid of their gates, which come as a tensor of their own.
+    """Channels multiplied by the sigmoid of their gates, which are a separate tensor.
 
     Args:
-        bias: What is taken off each gate, of shape (gates,).
+        bias: The number that is subtracted from each gate, of shape (gates,).
         gate_of_channel: For each channel the position of its gate.
     """
 
@@ -52,11 +52,12 @@ class GatedChannels(torch.nn.Module):
     """Channels multiplied by the sigmoid of their gates, which are channels of the same tensor.
 
     Args:
-        bias: What is taken off each gate, of shape (gates,).
+        bias: The number that is subtracted from each gate, of shape (gates,).
         gates: The positions of the gates.
         channels: The positions of the gated channels.
         gate_of_channel: For each gated channel the position of its gate among `gates`.
-        keep_gates: Whether the output holds the gates after the sigmoid too, each channel where it was.
+        keep_gates: Whether the output also holds the gates after the sigmoid. Each channel then keeps its
+            position.
     """
 
     def __init__(

@@ -11,8 +11,8 @@ __all__ = ["ConstantPad"]
 class ConstantPad(torch.nn.Module):
     """Padding by one number, of any number of dimensions.
 
-    torch's `ConstantPad2d` is a movement of data to AIMET, which gives it no quantizer of its own. The number
-    may lie outside the range of the input, so the output of this module has a quantizer.
+    AIMET treats torch's `ConstantPad2d` as a movement of data, and gives it no quantizer. But the number may
+    lie outside the range of the input, so the output of this module has a quantizer.
 
     Args:
         padding: Pixels before and after, from the last dimension on, as `torch.nn.functional.pad` takes them.

@@ -1,4 +1,4 @@
-"""Plain poolings beside torch's: over blocks of channels, and over windows of unequal size."""
+"""Plain poolings in addition to torch's: over blocks of channels, and over windows of unequal size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class GroupMaxPool(torch.nn.Module):
         """Return a tensor with one channel per block, (batch, blocks, …) of (batch, channels, …)."""
         size = self.blocks if isinstance(self.blocks, int) else self.blocks[0]
         if isinstance(self.blocks, int) or all(other == size for other in self.blocks):
-            # ONNX's shape inference follows this reshape, which it does not for `unflatten`.
+            # ONNX's shape inference understands this reshape, but not `unflatten`.
             return x.reshape(x.shape[0], -1, size, *x.shape[2:]).amax(2)  # [batch, blocks, size, ...]
         return torch.cat([part.amax(1, keepdim=True) for part in torch.split(x, list(self.blocks), 1)], 1)
 

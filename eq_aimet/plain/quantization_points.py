@@ -10,8 +10,9 @@ __all__ = ["QuantizationPoint"]
 class QuantizationPoint(torch.nn.Module):
     """Returns its input; AIMET puts a quantizer on its output.
 
-    An operation that is no module has no quantizers. `export_model` puts this module behind it, or in front
-    of it where the operation reads the model's input, so that the next layer reads integers on the device.
+    An operation that is not a module has no quantizers. `export_model` puts this module after the operation,
+    or before it if the operation reads the model's input, so that the next layer reads integers on the
+    device.
 
     Example:
         >>> QuantizationPoint()(torch.tensor([1.0]))

@@ -22,7 +22,8 @@ class BilinearUpsampling(torch.nn.Module):
         factor: k, at least 2.
         align_corners: Whether the corners of input and output coincide. The output then has (n − 1)·k + 1
             pixels for n pixels of the input, otherwise n·k.
-        output_size: The only height and width of the output that the module returns; any if left out.
+        output_size: The required height and width of the output. An input that upsamples to another size
+            raises an error. If it is left out, the output may have any size.
         dtype: The dtype of the weights; torch's default if left out.
 
     Example:
@@ -84,6 +85,6 @@ class BilinearUpsampling(torch.nn.Module):
 def _taps(factor: int, align_corners: bool) -> torch.Tensor:
     """Return the weights of the pixels before, at and behind the input pixel, of shape (factor, 3)."""
     places = torch.arange(factor, dtype=torch.float64)
-    # Where each output pixel lies, counted in input pixels from the centre of its own.
+    # The offset of each output pixel from the centre of its input pixel, in input pixels.
     offsets = places / factor if align_corners else (2 * places + 1 - factor) / (2 * factor)
     return torch.stack(((-offsets).clamp(min=0), 1 - offsets.abs(), offsets.clamp(min=0)), 1)

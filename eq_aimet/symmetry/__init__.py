@@ -1,4 +1,4 @@
-"""Blocks, orbits and the measuring of equivariance, on torch and numpy alone."""
+"""Blocks, orbits and the measuring of equivariance; this subpackage depends only on torch and numpy."""
 
 from eq_aimet.symmetry.actions import Action, regular_actions
 from eq_aimet.symmetry.blocks import LayerBlocks, TagHandle, tag_blocks

@@ -1,4 +1,4 @@
-"""Actions: what one group element does to the channels and the kernel of a layer."""
+"""Actions: the effect of one group element on the channels and the kernel of a layer."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["Action", "regular_actions"]
 
 @dataclass(frozen=True)
 class Action:
-    """What one group element does to a layer.
+    """The effect of one group element on a layer.
 
-    It maps the weights onto themselves: with `turn` mirroring the k×k grid (if `flip`) and then turning it
-    counter-clockwise by `turns` quarter turns, a symmetric weight of shape (out, in, k, k) satisfies
+    The action maps the weights onto themselves. Let `turn` mirror the k×k grid (if `flip`) and then turn it
+    counter-clockwise by `turns` quarter turns. Then a symmetric weight of shape (out, in, k, k) satisfies
     `weight[permutation_out[o], permutation_in[i]] == turn(weight[o, i])` for all channels o and i.
 
     Attributes:
-        permutation_in: Where each input channel goes; a permutation of 0 … in−1.
-        permutation_out: Where each output channel goes; a permutation of 0 … out−1.
+        permutation_in: The new position of each input channel; a permutation of 0 … in−1.
+        permutation_out: The new position of each output channel; a permutation of 0 … out−1.
         turns: Quarter turns of the grid, 0 to 3, counter-clockwise when the first row is on top.
         flip: Whether the grid's columns are mirrored before the turn.
     """
@@ -42,9 +42,9 @@ def regular_actions(
 ) -> tuple[Action, ...]:
     """Return the generators of C_N's exact elements for a layer between regular and trivial fields.
 
-    A turn by 360°/N shifts a block of N channels cyclically by one and leaves a block of one channel where
-    it is. For 1×1 kernels every element is exact; for larger ones those that turn the grid by a
-    multiple of 90°.
+    A turn by 360°/N shifts a block of N channels cyclically by one, and does not move a block of one channel.
+    For 1×1 kernels every element is exact. For larger kernels only the elements that turn the grid by a
+    multiple of 90° are exact.
 
     Args:
         blocks_in: Sizes of the input blocks, each `order` or 1.

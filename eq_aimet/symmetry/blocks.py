@@ -1,4 +1,4 @@
-"""Rotation blocks: which adjacent channels of a layer form one field, and what the group does to them."""
+"""Rotation blocks: the adjacent channels of a layer that form one field, and the group's actions on them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class LayerBlocks:
 
     Attributes:
         blocks_in: Sizes of the blocks of the input channels, in channel order; they add up to the channels.
-        blocks_out: The same for the output channels.
+        blocks_out: Sizes of the blocks of the output channels, in the same form.
         actions: Generators of the elements that map weights onto weights.
-        has_all_actions: Whether `actions` generate all exact elements of the layer. If so and `actions` is
-            empty, only the identity is exact. If not, `actions` may lack elements, or all are unknown.
+        has_all_actions: Whether `actions` generate all exact elements of the layer. If it is True and
+            `actions` is empty, only the identity is exact. If it is False, `actions` may lack some elements
+            or all elements.
     """
 
     blocks_in: tuple[int, ...]
@@ -42,7 +43,7 @@ class LayerBlocks:
 
 @dataclass(frozen=True)
 class TagHandle:
-    """Undoes one `tag_blocks`: `remove()` puts back what the layer carried before."""
+    """Undoes one call of `tag_blocks`: `remove()` restores the layer's former blocks."""
 
     layer: torch.nn.Module
     previous: LayerBlocks | None
@@ -58,7 +59,7 @@ class TagHandle:
 def is_blockwise_depthwise(layer: torch.nn.Module, blocks: LayerBlocks | None) -> bool:
     """Return whether the groups of a convolution are its blocks, so that it mixes no two blocks.
 
-    A channel-wise depthwise convolution (`groups == in_channels == out_channels`) is not meant here.
+    For a channel-wise depthwise convolution (`groups == in_channels == out_channels`) the answer is False.
     """
     if blocks is None or not is_convolution(layer):
         return False
@@ -87,8 +88,8 @@ def tag_blocks(
     Args:
         layer: A convolution, linear layer or batch norm.
         blocks_in: Sizes of the blocks of the input channels in channel order, or one size for all.
-        blocks_out: The same for the output channels; `blocks_in` if left out.
-        actions: Generators of what the exact group elements do to the layer, see `regular_actions`. An empty
+        blocks_out: Sizes of the blocks of the output channels; equal to `blocks_in` if left out.
+        actions: Generators of the exact group elements' actions on the layer, see `regular_actions`. An empty
             sequence says that only the identity is exact. If left out, the actions are unknown.
 
     Returns:

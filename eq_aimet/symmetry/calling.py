@@ -47,7 +47,7 @@ def flat_forward(forward: Callable[..., Any], inputs: Any) -> Callable[..., tupl
 
     Args:
         forward: The `forward` of a model.
-        inputs: The inputs that `forward` takes; values that are no tensors are passed as they are here.
+        inputs: The inputs that `forward` takes; values that are not tensors are passed on unchanged.
 
     Example:
         >>> flat = flat_forward(lambda a, scale: {"sum": a * scale}, {"a": torch.tensor(1), "scale": 2})
@@ -64,10 +64,10 @@ def flat_forward(forward: Callable[..., Any], inputs: Any) -> Callable[..., tupl
 
 
 def named_tensors(outputs: Any, name: str = "output") -> dict[str, torch.Tensor]:
-    """Return each tensor of a model's output by its place in the output.
+    """Return each tensor of a model's output, keyed by its place in the output.
 
     The name of a place consists of the positions in tuples and lists, the keys of dictionaries and the names
-    of a dataclass's or named tuple's fields, joined by dots. Values that are no tensors are left out.
+    of a dataclass's or named tuple's fields, joined by dots. Values that are not tensors are left out.
 
     Args:
         outputs: A tensor, or nested tuples, lists, dictionaries, named tuples and dataclasses of tensors.

@@ -17,7 +17,7 @@ def copy_module(module: Module) -> Module:
     """Return a deep copy of a module.
 
     e2cnn and escnn keep the expanded filters of a network in eval mode as buffers that remember how they were
-    computed, and `copy.deepcopy` refuses such tensors. The copy has the values only.
+    computed, and `copy.deepcopy` refuses such tensors. The copy keeps only the values.
 
     Example:
         >>> scale = torch.nn.Linear(1, 1)

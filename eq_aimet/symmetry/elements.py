@@ -1,4 +1,4 @@
-"""The turns and reflections of the plane: how they act on images, and which of them are exact for a model."""
+"""The turns and reflections of the plane: their action on images, and the exact elements of a model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Element:
             return torch.rot90(mirrored, int(self.angle // 90), dims=(-2, -1))
         radians = math.radians(self.angle)
         cosine, sine = math.cos(radians), math.sin(radians)
-        # Row by row the (x, y) of the source for an output (x, y), with y pointing down.
+        # The matrix maps an output pixel (x, y) to its source pixel (x, y); y points down.
         inverse = images.new_tensor([[cosine, -sine, 0.0], [sine, cosine, 0.0]])
         planes = mirrored.reshape(1, -1, *images.shape[-2:])  # [1, all planes, H, H]
         grid = F.affine_grid(inverse[None], list(planes.shape), align_corners=False)
@@ -57,11 +57,11 @@ class Element:
 
 
 def exact_elements(model: torch.nn.Module) -> tuple[Element, ...]:
-    """Return the quarter turns and reflections that every tagged layer of `model` is symmetric under.
+    """Return the quarter turns and reflections under which every tagged layer of `model` is symmetric.
 
-    The identity is left out. So the result is empty if one layer is symmetric under the identity alone, as a
-    3×3 convolution between fields of C3 or C5 is. Layers with a 1×1 kernel and layers whose actions are
-    unknown say nothing about space. If no layer says anything, the result is the three quarter turns.
+    The identity is left out. So the result is empty if one layer is symmetric only under the identity, for
+    example a 3×3 convolution between fields of C3 or C5. Layers with a 1×1 kernel and layers whose actions
+    are unknown put no limit on the result. If no layer puts a limit, the result is the three quarter turns.
 
     Example:
         >>> [str(element) for element in exact_elements(torch.nn.Conv2d(1, 1, 3))]
@@ -88,7 +88,7 @@ def _generate(generators: set[tuple[int, bool]]) -> set[tuple[int, bool]]:
     """Return the group of (turns, flip) that the generators span, the identity included."""
     group = {(0, False)}
     while True:
-        # A turn that comes after a mirroring turns the other way round: r^a m^f · r^b = r^(a ± b) m^f.
+        # After a mirroring, a turn changes its direction: r^a m^f · r^b = r^(a ± b) m^f.
         products = {
             ((turns + (-more if flip else more)) % 4, flip != flips)
             for turns, flip in group

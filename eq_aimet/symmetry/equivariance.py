@@ -1,4 +1,4 @@
-"""Measuring and judging equivariance: how far a model's output moves when its input is turned or mirrored."""
+"""Measuring and judging equivariance: the change of a model's output when its input is turned or mirrored."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ def equivariance_error(
 ) -> EquivarianceReport:
     """Return how far turning the input moves each output of the model, relative to its largest magnitude.
 
-    The error of an element g is max |f(gx) − g f(x)| / max |f(x)|, for each output by itself. It is measured
-    on a copy of the model in eval mode, in float64 by default, because float32's summation order alone flips
-    roundings of a quantized model. `model` stays as it is. Where f(x) is zero, the error is relative to
-    f(gx), so it is 1.0, or 0.0 if f(gx) is zero as well.
+    The error of an element g is max |f(gx) − g f(x)| / max |f(x)|, for each output separately. The function
+    measures it on a copy of the model in eval mode, and does not change `model`. The default is float64,
+    because in float32 the summation order alone flips roundings of a quantized model. If f(x) is zero, the
+    error is relative to f(gx), so the error is 1.0, or 0.0 if f(gx) is zero too.
 
     Args:
         model: A module that returns a tensor, or nested tuples, lists or dictionaries of tensors.
         inputs: Square images, (batch, channels, H, H); a tuple or list for a model of several inputs, or a
             dictionary for inputs by name. An input of four or more dimensions is turned in its last two;
-            another input (a vector of numbers, say) stays as it is.
+            another input, for example a vector of numbers, is not changed.
         dtype: The floating-point type to compute in, also where the model's code asks for another type
             (`x.float()`, `torch.zeros(3)`).
-        elements: Angles in degrees (counter-clockwise) or `Element`s. If left out, the exact elements of the
-            model's layers, see `exact_elements`; if none but the identity is exact, the report is empty.
+        elements: Angles in degrees (counter-clockwise) or `Element`s. If left out, the function uses the
+            exact elements of the model's layers, see `exact_elements`. If only the identity is exact, the
+            report is empty.
             Angles other than multiples of 90° are interpolated, and both the turned and the unturned image
             are zeroed outside the inscribed circle.
         transform_output: How an element acts on an output: a function of (output, element), or of (output,
@@ -52,7 +53,7 @@ def equivariance_error(
             image with invariant channels, and another output is invariant.
 
     Raises:
-        InvalidArgumentError: If an argument is unfit.
+        InvalidArgumentError: If an argument has an invalid value.
         ForwardError: If the model's own code raises an error, or an output is not finite.
 
     Example:
@@ -89,8 +90,8 @@ def assert_equivariant(
 ) -> None:
     """Raise unless `equivariance_error` is at most `tolerance`.
 
-    The other arguments are those of `equivariance_error`. If no element but the identity is exact for the
-    model and `elements` is left out, there is nothing to judge: a warning is logged, and no error is raised.
+    The other arguments are those of `equivariance_error`. If only the identity is exact for the model
+    and `elements` is left out, there is nothing to judge: the function logs a warning and raises no error.
 
     Raises:
         EquivarianceError: If the error of an element is larger than `tolerance`. It is an `AssertionError`
@@ -121,7 +122,7 @@ def assert_equivariant(
 
 
 def _cause(model: torch.nn.Module) -> str:
-    """Return which weights are untied, or what to check if the weights of every orbit are equal."""
+    """Return a text on the untied weights, or on the next check if the weights of every orbit are equal."""
     untied = [
         name or type(layer).__name__ for name, layer in model.named_modules() if layer_asymmetry(layer) > 0.0
     ]
@@ -160,7 +161,7 @@ def checked_elements(
 
 
 def _as_elements(elements: Sequence[float | Element]) -> tuple[Element, ...]:
-    """Return the angles as `Element`s, or an empty tuple if one is no finite number and no `Element`."""
+    """Return the angles as `Element`s, or `()` if an entry is neither a finite number nor an `Element`."""
     if not isinstance(elements, (Sequence, set, frozenset)):
         return ()
     if not all(isinstance(element, (Element, int, float)) for element in elements):

@@ -89,7 +89,7 @@ def run_model(
         model: The model to call.
         inputs: A tensor or tuple for positional arguments, or a dictionary for arguments by name.
         dtype: The floating-point type to compute in, also where the model's code asks for another type.
-        when: Which inputs these are, for messages, e.g. "the unturned inputs".
+        when: The description of the inputs for messages, e.g. "the unturned inputs".
 
     Raises:
         ForwardError: If the model's own code raises an error, or an output is not finite.

@@ -1,4 +1,4 @@
-"""What a layer is: which modules have channels to scale, how many, and how blocks are written as text."""
+"""Layers: the modules whose channels can be scaled, their channel counts, and the text form of blocks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TRANSPOSED = (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d)
 
 
 def describe_blocks(blocks: tuple[int, ...]) -> str:
-    """Return e.g. `20×8 + 4×1` for twenty blocks of eight channels and four of one."""
+    """Return e.g. `20×8 + 4×1` for twenty blocks of eight channels and four blocks of one channel."""
     return " + ".join(f"{len(list(run))}×{size}" for size, run in groupby(blocks)) or "none"
 
 
@@ -61,7 +61,7 @@ def layer_ranges(layer: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the largest |w| of each output channel and of each input channel of a layer.
 
     Args:
-        layer: A module that `is_layer`, also a transposed convolution.
+        layer: A module that `is_layer` accepts; it may be a transposed convolution.
 
     Returns:
         The ranges, of shapes (output channels,) and (input channels,).

@@ -1,4 +1,4 @@
-"""The numbering of a layer's orbits: which weights the exact group elements map onto each other."""
+"""The numbering of a layer's orbits: an orbit is the weights that exact elements map onto each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["first_members", "orbit_index"]
 def orbit_index(
     shape: tuple[int, ...], blocks: LayerBlocks, *, groups: int = 1, transposed: bool = False
 ) -> torch.Tensor:
-    """Return which orbit each weight of a layer belongs to.
+    """Return the number of the orbit to which each weight of a layer belongs.
 
     Args:
         shape: The weight's shape: (out, in/groups, k, k), or (in, out/groups, k, k) if `transposed`, or
@@ -43,7 +43,7 @@ def orbit_index(
 @lru_cache(maxsize=32)
 def _orbit_index(shape: tuple[int, ...], blocks: LayerBlocks, groups: int, transposed: bool) -> torch.Tensor:
     count = torch.Size(shape).numel()
-    dtype = torch.int32 if count < 2**31 else torch.int64  # half the memory
+    dtype = torch.int32 if count < 2**31 else torch.int64  # int32 needs half the memory
     positions = torch.arange(count, dtype=dtype).reshape(shape)
     labels = positions.flatten()
     changed = bool(blocks.actions)
@@ -53,7 +53,7 @@ def _orbit_index(shape: tuple[int, ...], blocks: LayerBlocks, groups: int, trans
             labels = _smallest_in_cycle(labels, _image(positions, action, groups, transposed).flatten())
         # One action reaches all of its powers at once. Several actions need more than one round.
         changed = len(blocks.actions) > 1 and not torch.equal(labels, before)
-    # An orbit is named after its smallest place, where it gets its number.
+    # The label of an orbit is its smallest place. The orbit is numbered at this place.
     numbers = torch.cumsum(labels == positions.flatten(), 0, dtype=dtype) - 1
     return numbers[labels].reshape(shape)
 
@@ -85,7 +85,7 @@ def first_members(orbits: torch.Tensor) -> torch.Tensor:
 
 
 def _image(positions: torch.Tensor, action: Action, groups: int, transposed: bool) -> torch.Tensor:
-    """Return, at each weight's place, the place that `action` moves this weight to."""
+    """Return, at each weight's place, the place to which `action` moves this weight."""
     first, second = action.permutation_out, action.permutation_in
     if transposed:
         first, second = second, first

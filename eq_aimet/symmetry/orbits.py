@@ -15,7 +15,7 @@ from eq_aimet.symmetry.orbit_numbers import orbit_index
 
 __all__ = ["asymmetry", "is_symmetric", "remove_rounding", "symmetrize", "weight_orbits"]
 
-ROUNDING = 1e-5  # relative to a layer's largest value: what a sum of float32 products may lose
+ROUNDING = 1e-5  # the rounding of a sum of float32 products, relative to a layer's largest value
 
 
 def weight_orbits(layer: torch.nn.Module, blocks: LayerBlocks | None = None) -> torch.Tensor:
@@ -23,7 +23,7 @@ def weight_orbits(layer: torch.nn.Module, blocks: LayerBlocks | None = None) -> 
 
     Args:
         layer: A convolution or linear layer.
-        blocks: The layer's blocks; those that are stored on it if left out.
+        blocks: The layer's blocks. If they are left out, the blocks that are stored on the layer are used.
 
     Raises:
         InvalidArgumentError: If the layer has no weight or carries no blocks.
@@ -54,7 +54,7 @@ def orbit_means(values: torch.Tensor, orbits: torch.Tensor) -> torch.Tensor:
     """Return `values` with each orbit replaced by its mean; shape and dtype as `values`.
 
     The members of an orbit get the same bits, on any processor: the mean is computed once and copied. An
-    orbit whose values are equal already stays as it is.
+    orbit whose values are already equal is not changed.
     """
     flat = orbits.flatten().to(values.device)
     count = int(flat.max()) + 1
@@ -126,7 +126,8 @@ def symmetrize(model: torch.nn.Module) -> None:
     """Replace each value by its orbit's mean, in place, in every layer of `model` that carries actions.
 
     This is the orthogonal projection onto the symmetric weights (averaging over the exact group elements).
-    Afterwards the values of an orbit have the same bits. Values that had them before stay as they are.
+    Afterwards the values of an orbit have the same bits. If an orbit's values had the same bits before, the
+    function does not change these values.
 
     Args:
         model: A network, or a single layer. Weights and biases are projected, and a batch norm's running
@@ -153,7 +154,7 @@ def symmetrize(model: torch.nn.Module) -> None:
 
 
 def layer_asymmetry(layer: torch.nn.Module) -> float:
-    """Return the `asymmetry` of one layer; 0.0 for a layer without actions, whose values nothing ties."""
+    """Return the `asymmetry` of one layer; 0.0 for a layer without actions, whose values are not tied."""
     worst = 0.0
     for values, orbits in _tied_values(layer):
         largest = float(values.detach().abs().max())
@@ -166,14 +167,14 @@ def remove_rounding(model: torch.nn.Module, tolerance: float = ROUNDING) -> None
     """Project `model` onto its symmetric weights, in place, if their asymmetry is no more than rounding.
 
     Sums and products of one orbit's values round differently on different processors. After this call the
-    values of an orbit are equal, bit for bit, on every processor. A model without actions stays as it is.
+    values of an orbit are equal, bit for bit, on every processor. A model without actions is not changed.
 
     Args:
         model: A network whose weights were computed to be symmetric.
         tolerance: The difference that counts as rounding, relative to the largest value of the layer.
 
     Raises:
-        AsymmetryError: If a layer differs by more; no layer is changed then.
+        AsymmetryError: If a layer's asymmetry is above `tolerance`. In that case no layer is changed.
     """
     layers = [
         (name, layer, difference)

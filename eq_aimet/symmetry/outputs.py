@@ -57,7 +57,7 @@ def transform_for(transform_output: TransformOutput | None, name: str) -> Transf
 def expected_output(
     reference: torch.Tensor, element: Element, transform: TransformOutput | None, name: str
 ) -> torch.Tensor:
-    """Return what an output for the unturned input becomes once `element` has acted on it.
+    """Return the output for the unturned input after `element` has acted on this output.
 
     Args:
         reference: The output for the unturned input.

@@ -17,8 +17,9 @@ _FLOATING_TYPES = ("FloatTensor", "DoubleTensor", "HalfTensor", "BFloat16Tensor"
 class ComputeIn(TorchFunctionMode):
     """Gives each floating-point tensor that torch makes inside the `with` block the type `dtype`.
 
-    A `forward` that says `x.float()` or `torch.zeros(3)` fails on float64 weights otherwise, since torch
-    multiplies no matrices of different types. Values are not rounded to the type that the code asks for.
+    Without this mode, a `forward` that calls `x.float()` or `torch.zeros(3)` fails on float64 weights,
+    because torch does not multiply matrices of different types. Values are not rounded to the type that the
+    code asks for.
 
     Example:
         >>> with ComputeIn(torch.float64):
@@ -46,5 +47,5 @@ class ComputeIn(TorchFunctionMode):
         return result.to(self.dtype) if is_new and result.is_floating_point() else result
 
     def _in_dtype(self, value: Any) -> Any:
-        """Return `dtype` in the place of a floating-point type, and any other value as it is."""
+        """Return `dtype` instead of a floating-point type, and any other value unchanged."""
         return self.dtype if isinstance(value, torch.dtype) and value.is_floating_point else value

@@ -1,8 +1,9 @@
 """Block ranges and the scales that equalize them.
 
 The formulas are those of AIMET's cross-layer scaling (Nagel et al., "Data-Free Quantization Through Weight
-Equalization and Bias Correction", arXiv 1906.04721, equation 11), with the range of a block in the place
-of a channel's. One scale per block commutes with the group (Mohamed et al., arXiv 2004.09691, section 4.1).
+Equalization and Bias Correction", arXiv 1906.04721, equation 11), with the range of a block in place of the
+range of a channel. One scale per block commutes with the group (Mohamed et al., arXiv 2004.09691, section
+4.1).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ FloatArray = NDArray[np.floating]
 
 
 def join_blocks(*partitions: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """Return the finest blocks that no partition cuts, or `None` where no partition is given.
+    """Return the finest blocks that no partition cuts, or `None` if no partition is given.
 
     Args:
         partitions: Block sizes of the same channels, each adding up to the same number; `None` stands for
@@ -91,8 +92,8 @@ def channel_ranges(weight: torch.Tensor, groups: int = 1) -> tuple[torch.Tensor,
     """Return the largest |w| of each row channel and of each column channel of a weight.
 
     Args:
-        weight: Of shape (rows, columns/groups, …): rows are a layer's outputs and columns its inputs, or the
-            other way round in a transposed convolution.
+        weight: The weight, of shape (rows, columns/groups, …). Rows are a layer's outputs and columns its
+            inputs; in a transposed convolution rows are the inputs and columns the outputs.
         groups: The convolution's groups.
 
     Returns:
@@ -114,7 +115,7 @@ def scale_channels(
     """Return a weight with each row and column channel multiplied by its factor; shape and dtype as `weight`.
 
     Args:
-        weight: Of shape (rows, columns/groups, …), see `channel_ranges`.
+        weight: The weight, of shape (rows, columns/groups, …), see `channel_ranges`.
         rows: The factors of the rows, of shape (rows,).
         columns: The factors of the columns, of shape (columns,).
         groups: The convolution's groups.

@@ -1,4 +1,4 @@
-"""Which encodings of a weight must be equal, so that weights with one label are quantized alike."""
+"""The encodings of a weight that must be equal, so that weights with the same label are quantized alike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["block_labels", "covers", "encoding_groups", "shared_range"]
 
 
 def block_labels(layer: torch.nn.Module, shape: tuple[int, ...], blocks: LayerBlocks) -> torch.Tensor:
-    """Return the number of the output block that each weight or bias of a layer belongs to.
+    """Return the number of the output block to which each weight or bias of a layer belongs.
 
     Args:
         layer: A convolution or linear layer.
@@ -44,14 +44,15 @@ def covers(encodings: tuple[int, ...], shape: tuple[int, ...]) -> bool:
 
 
 def encoding_groups(encodings: tuple[int, ...], labels: torch.Tensor) -> torch.Tensor:
-    """Return which encodings must be equal, an int64 tensor of the shape `encodings`.
+    """Return the group of each encoding, an int64 tensor of the shape `encodings`.
 
-    Two encodings are in one group if they quantize weights of one label, directly or through others.
+    Encodings of one group must be equal. Two encodings are in one group if they quantize weights of the same
+    label, or if a chain of such encodings connects them.
 
     Args:
         encodings: The shape of a quantizer, which divides the weight into equal parts: `()` for one encoding
             of the whole weight, `(out, 1, 1, 1)` for one of each row, `(out, 4, 1, 1)` for four of each row.
-        labels: The label of each weight, of the weight's shape; orbits, say.
+        labels: The label of each weight, of the weight's shape, for example its orbit.
 
     Returns:
         The group of each encoding, numbered 0, 1, …

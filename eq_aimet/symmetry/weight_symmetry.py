@@ -1,4 +1,4 @@
-"""Whether a layer's weights have the symmetry that an action says."""
+"""The check whether a layer's weights have the symmetry that an action describes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def has_action(layer: torch.nn.Module, action: Action, tolerance: float = ROUNDI
 
     Args:
         layer: A convolution; any other layer has every action.
-        action: What a group element does to the layer.
+        action: The effect of a group element on the layer.
         tolerance: The difference that counts as rounding, relative to the largest weight.
 
     Example:
@@ -39,7 +39,7 @@ def has_action(layer: torch.nn.Module, action: Action, tolerance: float = ROUNDI
     turned = weight.flip(-1) if action.flip else weight
     if weight.dim() == 4 and action.turns % 4:
         turned = torch.rot90(turned, action.turns, dims=(-2, -1))
-    # Equality is the common case, and faster to see than how large the difference is.
+    # Equality is the common case, and testing it is faster than measuring the difference.
     if torch.equal(moved, turned):
         return True
     return float((moved - turned).abs().max()) <= tolerance * float(weight.abs().max())
@@ -48,7 +48,7 @@ def has_action(layer: torch.nn.Module, action: Action, tolerance: float = ROUNDI
 def _move_channels(
     weight: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, groups: int
 ) -> torch.Tensor | None:
-    """Return the weight with rows and columns permuted, or `None` if they move out of their groups."""
+    """Return the weight with rows and columns permuted, or `None` if a channel moves out of its group."""
     if groups == 1:
         return weight[rows.to(weight.device)].index_select(1, columns.to(weight.device))
     columns = columns.reshape(groups, -1)  # [groups, columns per group]

@@ -3,7 +3,8 @@
     $ python recipes/pcam_mnv2.py --data ~/pcam
     $ python recipes/benchmarks/data_free.py results/<its folder>
 
-prints the table of docs/data_free.md: accuracy, agreement with FP32 and SQNR of the logits, on the test set.
+The second command prints the table of docs/data_free.md: accuracy, agreement with FP32 and SQNR of the
+logits, on the test set.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def main(folder: Path) -> None:
 
 
 def equalized(name: str, settings: Settings, folder: Path, image: torch.Tensor) -> torch.nn.Module:
-    """Return the run's trained network as a plain model, equalized with its statistics kept."""
+    """Return the run's trained network as an equalized plain model that keeps its statistics."""
     model = build_network(name, settings)
     model.load_state_dict(best_weights(folder / name))
     model.eval()
@@ -70,7 +71,7 @@ def equalized(name: str, settings: Settings, folder: Path, image: torch.Tensor) 
 def simulation(
     model: torch.nn.Module, calibration: torch.Tensor, deviations: float | None
 ) -> QuantizationSimModel:
-    """Return the INT8 simulation, calibrated on data if there are no `deviations`."""
+    """Return the INT8 simulation; it is calibrated on data if `deviations` is None."""
     sim = QuantizationSimModel(
         model, dummy_input=calibration[:1], config_file=get_path_for_per_tensor_config()
     )
@@ -88,7 +89,7 @@ def logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
-    """Return the part of the images whose largest output is that of their label."""
+    """Return the share of the images for which the label has the largest output."""
     return float((outputs.argmax(1) == labels).float().mean())
 
 

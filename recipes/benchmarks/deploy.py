@@ -1,11 +1,12 @@
 """Measures the INT8 files of `export_onnx` in onnxruntime, and prints the tables of docs/deploy.md.
 
     $ python recipes/benchmarks/deploy.py             # about 10 minutes on two idle cores
-    $ python recipes/benchmarks/deploy.py --write     # and puts them into docs/deploy.md
+    $ python recipes/benchmarks/deploy.py --write     # also writes them into docs/deploy.md
     $ python recipes/benchmarks/deploy.py --width 0.5 --groups 4
 
-Random weights, one thread, batches of one image. All files are exported first and then measured in turns in
-one process, so that the ratios of a table come from the same minutes on the same machine.
+The networks have random weights and run on one thread, one image at a time. The script first exports all
+files. Then one process measures the files in turns, so that other load on the machine affects all files of a
+table alike.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ CONVENTIONAL = "conventional"
 
 @dataclass(frozen=True)
 class Deployed:
-    """One network's files and how they came to be: paths, what verification found, seconds of the export."""
+    """The files of one network, the results of their verification, and the seconds of the export."""
 
     name: str
     orbits: Path
@@ -51,7 +52,7 @@ class Deployed:
 
 
 def main() -> None:
-    """Export, measure, print the tables and write them if asked to."""
+    """Export, measure and print the tables; write them into the page with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--groups", type=int, nargs="+", default=[4, 8], help="orders N of the groups C_N")
     parser.add_argument("--width", type=float, default=1.0, help="the networks' width multiplier")
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 def report(folder: Path, groups: list[int], width: float) -> Iterator[str]:
-    """Yield the lines of the report, each table as soon as it is measured."""
+    """Yield the lines of the report, each table right after its measurement."""
     yield origin(PACKAGES)
     networks = {CONVENTIONAL: lambda: conventional(width)}
     for group in groups:
@@ -79,14 +80,14 @@ def report(folder: Path, groups: list[int], width: float) -> Iterator[str]:
 
 
 def conventional(width: float) -> torch.nn.Module:
-    """Return MobileNetV2 in eval mode, its batch norms fitted to random weights."""
+    """Return MobileNetV2 in eval mode, with random weights and batch norms that fit them."""
     from eq_aimet.models import MobileNetV2
 
     return _fitted(MobileNetV2(width=width, input_size=INPUT_SIZE))
 
 
 def equivariant(group: int, kind: str, width: float) -> torch.nn.Module:
-    """Return the plain model of the equivariant MobileNetV2, made likewise."""
+    """Return the plain model of an equivariant MobileNetV2 with random weights and fitting batch norms."""
     from eq_aimet import export_model
     from eq_aimet.models import EquivariantMobileNetV2
 
@@ -95,7 +96,7 @@ def equivariant(group: int, kind: str, width: float) -> torch.nn.Module:
 
 
 def deploy(name: str, model: torch.nn.Module, folder: Path) -> Deployed:
-    """Write all files of a network: simulate, limit the weights, export and verify."""
+    """Write all files of a network: equalize, simulate, limit the weights, export and verify."""
     from aimet_torch.cross_layer_equalization import equalize_model
     from aimet_torch.quantsim import QuantizationSimModel
 
@@ -172,7 +173,7 @@ def size_table(files: list[Deployed]) -> Iterator[str]:
 
 
 def latency_table(files: list[Deployed]) -> Iterator[str]:
-    """Yield the table of latencies, all networks and kinds of file measured in turns."""
+    """Yield the table of latencies; measure all networks and kinds of file in turns."""
     from eq_aimet.deploy.runtimes.onnxruntime import OnnxRuntimeFile, open_session
 
     yield from heading(
@@ -201,7 +202,7 @@ def latency_table(files: list[Deployed]) -> Iterator[str]:
 
 
 def exactness_table(files: list[Deployed]) -> Iterator[str]:
-    """Yield the table of what `verify_onnx` found."""
+    """Yield the table of the results of `verify_onnx`."""
     yield from heading(
         "Exactness",
         f"{TEST_IMAGES} random images under three quarter turns, at one and at two threads. The "

@@ -1,10 +1,11 @@
 """Measures eq_aimet against plain AIMET and plain e2cnn, and prints the tables of docs/benchmarks.md.
 
     $ python recipes/benchmarks/main_job.py             # about 10 minutes on one idle core
-    $ python recipes/benchmarks/main_job.py --write     # and puts them into docs/benchmarks.md
+    $ python recipes/benchmarks/main_job.py --write     # also writes them into docs/benchmarks.md
     $ python recipes/benchmarks/main_job.py --groups 4  # C4 only
 
-Needs eq_aimet alone. Each measurement runs in a process of its own, one after the other, on one thread.
+The script needs only eq_aimet. The measurements run one after the other, each in its own process on one
+thread.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ QUANTIZED = (("field", "strong"), ("field", "mild"), ("field", "measured"), ("ch
 
 
 def main() -> None:
-    """Run all measurements, print the tables and write them if asked to."""
+    """Run all measurements and print the tables; write them into the page with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--groups", type=int, nargs="+", default=[4, 8], help="orders N of the groups C_N")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
-    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)  # of a child process: name, group, kind
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)  # for a child: name, group, kind
     arguments = parser.parse_args()
     if arguments.measure:
         name, group, depthwise = arguments.measure
@@ -50,7 +51,7 @@ def run_here(name: str, group: int, depthwise: str) -> None:
 
 
 def measure(name: str, group: int, depthwise: str) -> dict[str, float]:
-    """Return the result of one measurement, run in a fresh process."""
+    """Return the result of one measurement; run it in a fresh process."""
     command = [sys.executable, "-W", "ignore", __file__, "--measure", name, str(group), depthwise]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -58,7 +59,7 @@ def measure(name: str, group: int, depthwise: str) -> dict[str, float]:
 
 
 def report(groups: list[int]) -> Iterator[str]:
-    """Yield the lines of the report, each as soon as it is measured."""
+    """Yield the lines of the report, each right after its measurement."""
     yield origin(PACKAGES)
     yield from equalization_table(groups)
     yield from construction_table(groups)
@@ -92,7 +93,7 @@ def equalization_table(groups: list[int]) -> Iterator[str]:
 
 
 def construction_table(groups: list[int]) -> Iterator[str]:
-    """Yield the table of building and exporting."""
+    """Yield the table of the time and memory to build and to export a network."""
     yield from heading(
         "Building and exporting",
         "eq_aimet.models and `export_model` against the same layers of `enn.R2Conv` and "

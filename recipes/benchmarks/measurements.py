@@ -1,6 +1,6 @@
-"""The measurements, each a function of the network (group and depthwise kind) that returns plain numbers.
+"""The measurements; each function takes a network's group and depthwise kind and returns plain numbers.
 
-Each is run in a process of its own, so that its peak memory is its own and nothing is cached by another.
+Each measurement runs in its own process, so that no other measurement adds to its peak memory or its caches.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ CALIBRATION_IMAGES, TEST_IMAGES = 16, 16
 
 
 def construct_with_e2cnn(group: int, depthwise: str) -> dict[str, float]:
-    """Return the seconds to build by e2cnn's own modules and to export leaf by leaf.
+    """Return the seconds to build with e2cnn's own modules and to export each layer, and the peak memory.
 
-    e2cnn has field-wise depthwise layers only.
+    e2cnn has only field-wise depthwise layers.
     """
     assert depthwise == "field"
-    import e2cnn.nn as enn  # not part of the time
+    import e2cnn.nn as enn  # outside the measured time
 
     started = time.process_time()
     model = PlainE2cnnMobileNetV2(group)
     built = time.process_time()
-    model.eval()  # which expands the filters; both exports start from the trainable weights
+    model.eval()  # expands the filters; the export of eq_aimet also starts from the trainable weights
     for module in model.modules():
         if not list(module.children()) or isinstance(module, (enn.R2Conv, enn.InnerBatchNorm)):
             export = getattr(module, "export", None)
@@ -49,7 +49,7 @@ def construct_with_e2cnn(group: int, depthwise: str) -> dict[str, float]:
 
 
 def construct_with_eq_aimet(group: int, depthwise: str) -> dict[str, float]:
-    """Return the seconds to build by eq_aimet.models and to export the whole network with its blocks."""
+    """Return the seconds to build and to export a whole network of eq_aimet.models, and the peak memory."""
     import eq_aimet.models.equivariant_mobilenet_v2  # noqa: F401 (not part of the time)
     from eq_aimet import export_model
 
@@ -61,7 +61,7 @@ def construct_with_eq_aimet(group: int, depthwise: str) -> dict[str, float]:
 
 
 def equalize(group: int, depthwise: str) -> dict[str, float]:
-    """Return the median seconds of both equalizations, taken in turns on copies of one model."""
+    """Return the median seconds of both equalizations; run them in turns on copies of one model."""
     plain = _plain_model(group, depthwise, seed=0)
     seconds: dict[str, list[float]] = {"aimet": [], "eq_aimet": []}
     for _ in range(REPETITIONS):
@@ -75,36 +75,36 @@ def equalize(group: int, depthwise: str) -> dict[str, float]:
 
 
 def equalization_memory_of_aimet(group: int, depthwise: str) -> dict[str, float]:
-    """Return the peak memory of a process that equalizes by AIMET alone."""
+    """Return the peak memory of a process that equalizes with AIMET alone."""
     _EQUALIZATIONS["aimet"](_plain_model(group, depthwise, seed=0))
     return {"peak_mib": _peak_mib()}
 
 
 def equalization_memory_of_eq_aimet(group: int, depthwise: str) -> dict[str, float]:
-    """Return the peak memory of a process that equalizes by eq_aimet."""
+    """Return the peak memory of a process that equalizes with eq_aimet."""
     _EQUALIZATIONS["eq_aimet"](_plain_model(group, depthwise, seed=0))
     return {"peak_mib": _peak_mib()}
 
 
 def quantize_strong(group: int, depthwise: str) -> dict[str, float]:
-    """Return the SQNR of INT8 logits in dB after each equalization, of strongly spread random statistics."""
+    """Return the SQNR of INT8 logits in dB after each equalization, for strongly spread random statistics."""
     return _quantize(group, depthwise, sigma=1.0, measured=False)
 
 
 def quantize_mild(group: int, depthwise: str) -> dict[str, float]:
-    """Return the same for mildly spread random statistics."""
+    """Return the SQNR of INT8 logits in dB after each equalization, for mildly spread random statistics."""
     return _quantize(group, depthwise, sigma=0.5, measured=False)
 
 
 def quantize_measured(group: int, depthwise: str) -> dict[str, float]:
-    """Return the same for statistics that fit the network, as they do after training."""
+    """Return the SQNR in dB for statistics that fit the network, as statistics do after training."""
     return _quantize(group, depthwise, sigma=0.5, measured=True)
 
 
 def _quantize(group: int, depthwise: str, *, sigma: float, measured: bool) -> dict[str, float]:
-    """Return the mean over `SEEDS`; the reference is the FP32 model that is quantized.
+    """Return the mean SQNR over `SEEDS`, with the equalized FP32 model as the reference.
 
-    `… from start` compares with the model before equalization instead.
+    For the entries `… from start`, the reference is the FP32 model before equalization.
     """
     found: dict[str, list[float]] = {}
     for seed in SEEDS:

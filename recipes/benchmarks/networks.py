@@ -1,4 +1,4 @@
-"""The networks that the benchmark measures: MobileNetV2 of width 1.0, by eq_aimet and straight by e2cnn."""
+"""The networks of the benchmark: MobileNetV2 of width 1.0, from eq_aimet and from e2cnn alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
 
 INPUT_SHAPE = (1, 3, 95, 95)
 
-# Expansion, channels, repeats and stride of each stage; the same as in eq_aimet.models.
+# Expansion, channels, repeats and stride of each stage, the same values as in eq_aimet.models.
 _STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -29,7 +29,7 @@ _STAGES = (
 
 
 def build_equivariant(group: int, depthwise: str = "channel") -> torch.nn.Module:
-    """Return eq_aimet's equivariant MobileNetV2 of width 1.0, as it is when it is built: in training mode."""
+    """Return eq_aimet's equivariant MobileNetV2 of width 1.0 in training mode."""
     from eq_aimet.models import EquivariantMobileNetV2
 
     return EquivariantMobileNetV2(group=group, depthwise=depthwise)
@@ -38,8 +38,8 @@ def build_equivariant(group: int, depthwise: str = "channel") -> torch.nn.Module
 class PlainE2cnnMobileNetV2(torch.nn.Module):
     """The same layers as `build_equivariant(group, "field")`, written with e2cnn alone.
 
-    e2cnn has no channel-wise depthwise convolution, so it is compared with the field-wise one. eq_aimet's
-    masks are left out.
+    e2cnn has no channel-wise depthwise convolution. The benchmark therefore compares this network with
+    eq_aimet's field-wise network. This network has no masks, while eq_aimet's network has two.
 
     Args:
         group: N of the group C_N.
@@ -99,8 +99,8 @@ class PlainE2cnnMobileNetV2(torch.nn.Module):
 def spread_statistics(model: torch.nn.Module, generator: torch.Generator, sigma: float) -> None:
     """Give each field of each batch norm random parameters and running statistics, in place.
 
-    γ and the variances are log-normal, β and the means normal. e2cnn's batch norms hold one number per field,
-    so that the channels of a block stay tied.
+    γ and the variances are log-normal; β and the means are normal. e2cnn's batch norms hold one number of
+    each kind per field, so that the channels of a block stay tied.
     """
     for norm in _batch_norms(model):
         spread = sigma * torch.randn(4, *norm.running_mean.shape, generator=generator)
@@ -112,10 +112,10 @@ def spread_statistics(model: torch.nn.Module, generator: torch.Generator, sigma:
 
 
 def measure_statistics(model: torch.nn.Module, images: torch.Tensor) -> None:
-    """Replace the running statistics of all batch norms by those of `images`, in place; γ and β stay."""
+    """Replace all batch norms' running statistics in place by the statistics of `images`; keep γ and β."""
     for norm in _batch_norms(model):
         norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches, here of one
+        norm.momentum = None  # the plain mean over all batches; here there is one batch
     model.train()
     with torch.no_grad():
         model(images)

@@ -1,4 +1,4 @@
-"""The Markdown of the benchmarks, and the pages of docs/ that hold it between two marks."""
+"""Markdown for the benchmarks; each page of docs/ holds its tables between two marks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 
 
 def publish(lines: Iterable[str], page: Path, *, write: bool) -> None:
-    """Print the lines, each as soon as it is there, and put them between the page's marks if asked to."""
+    """Print each line as soon as it arrives; if `write` is set, put all lines between the page's marks."""
     printed = []
     for line in lines:
         print(line, flush=True)
@@ -42,13 +42,13 @@ def row(*cells: str) -> str:
 
 
 def origin(packages: Iterable[str], where: str = "") -> str:
-    """Return the line that says on what machine and with which versions the figures were measured."""
+    """Return the line that names the machine and the package versions of the measurement."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return f"Measured on {where}{describe_machine()}; {versions}."
 
 
 def describe_machine() -> str:
-    """Return processor, cores and system in words."""
+    """Return a text that names the processor, the number of cores and the system."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -1,12 +1,12 @@
 """Measures training steps of the MobileNetV2s and prints the tables of docs/training_speed.md.
 
     $ python recipes/benchmarks/training.py                  # about 6 minutes on two idle cores
-    $ python recipes/benchmarks/training.py --write          # and puts them into docs/training_speed.md
-    $ python recipes/benchmarks/training.py --device cuda    # on a GPU, with its memory
-    $ python recipes/benchmarks/training.py --compile        # torch.compile too: minutes for each network
+    $ python recipes/benchmarks/training.py --write          # also writes them into docs/training_speed.md
+    $ python recipes/benchmarks/training.py --device cuda    # on a GPU; also measures the GPU's memory
+    $ python recipes/benchmarks/training.py --compile        # also torch.compile: minutes per network
 
-Needs eq_aimet alone. The networks of a table are trained in turns in one process, batches of 32 random
-images, Adam, and their ratios are taken round by round.
+The script needs only eq_aimet. One process trains the networks of a table in turns, with Adam and batches of
+32 random images. The script computes the ratios of the networks' times in each round.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from training_steps import Setting, measure_memory, measure_profile, measure_tim
 PAGE = DOCS / "training_speed.md"
 PACKAGES = ("eq_aimet", "e2cnn", "torch")
 BATCH = 32
-# Width, crop and rounds: the recipe's default, and the paper's network.
+# Width, crop and rounds: first the recipe's default, then the paper's network.
 SIZES = ((0.5, 47, 40), (1.0, 95, 12))
 VARIANTS = ("eager", "channels-last", "bf16")
 MEASUREMENTS = {
@@ -40,14 +40,14 @@ MEASUREMENTS = {
 
 
 def main() -> None:
-    """Run all measurements, print the tables and write them if asked to."""
+    """Run all measurements and print the tables; write them into the page with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--groups", type=int, nargs="+", default=[4, 8], help="orders N of the groups C_N")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to train")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
-    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)  # of a child: what, setting, network
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)  # for a child: name, setting, network
     arguments = parser.parse_args()
     if arguments.measure:
         what, setting, *name = arguments.measure
@@ -63,8 +63,8 @@ def main() -> None:
 
 
 def measure(what: str, setting: Setting, *name: str) -> dict[str, Any]:
-    """Return the result of one measurement, run in a fresh process."""
-    # The lists of JSON serve as well as the tuples of a setting.
+    """Return the result of one measurement; run it in a fresh process."""
+    # JSON turns the tuples of a setting into lists; the child process accepts lists.
     command = [
         sys.executable,
         "-W",
@@ -78,7 +78,7 @@ def measure(what: str, setting: Setting, *name: str) -> dict[str, Any]:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(setting.threads),
-        "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits leaves its core to others
+        "OMP_WAIT_POLICY": "PASSIVE",  # a waiting thread frees its core for other threads
         "KINETO_LOG_LEVEL": "5",
     }
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -86,7 +86,7 @@ def measure(what: str, setting: Setting, *name: str) -> dict[str, Any]:
 
 
 def report(settings: list[Setting], with_compile: bool) -> Iterator[str]:
-    """Yield the lines of the report, each as soon as it is measured."""
+    """Yield the lines of the report, each right after its measurement."""
     where = "the CPU" if settings[0].device == "cpu" else "the GPU"
     yield origin(PACKAGES, f"{where}: ")
     yield from time_table(settings)
@@ -156,7 +156,7 @@ def memory_table(settings: list[Setting]) -> Iterator[str]:
 
 
 def profile_table(setting: Setting) -> Iterator[str]:
-    """Yield the table of where the time goes."""
+    """Yield the table of the time that each kind of operation takes."""
     yield from heading(
         "Where the time goes",
         f"Milliseconds of a step by torch's profiler, width {setting.width:g}, crop {setting.crop}, one "
@@ -185,7 +185,7 @@ def variant_table(setting: Setting) -> Iterator[str]:
 
 
 def _equivariant(setting: Setting) -> list[tuple[str, str]]:
-    """Return the equivariant networks' names, each with that of its conventional counterpart."""
+    """Return the name of each equivariant network and the name of its conventional counterpart."""
     names = network_names(setting.groups)
     return [(name, f"{name.split()[0]} conventional") for name in names if not name.endswith("conventional")]
 

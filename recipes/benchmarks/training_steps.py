@@ -1,7 +1,7 @@
-"""The measurements of a training step, each of which returns plain numbers per network.
+"""The measurements of a training step; each function returns plain numbers per network.
 
-All networks of a measurement are trained in turns in one process, so that the ratios come from the same
-minutes on the same machine. Memory is measured in a process of each network's own.
+One process trains all networks of a time measurement in turns, so that other load on the machine affects all
+networks alike. For memory, each network runs in its own process.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ MINIMAL_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained, where and how often.
+    """The size of the networks, the device and the number of rounds.
 
-    `variants` are eager, bf16, channels-last and compiled, joined by "+"; after `limit` seconds a measurement
-    ends at its next round, though not before the fifth.
+    A variant is one of eager, bf16, channels-last and compiled, or several of them with "+" between them. A
+    measurement ends at the first new round after `limit` seconds, but it runs at least five rounds.
     """
 
     width: float
@@ -43,7 +43,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a step: the median, the fastest, and both as ratios to the conventional network's."""
+    """The median and the fastest seconds of a step, and their ratios to the conventional network's."""
 
     median: float
     fastest: float
@@ -58,7 +58,7 @@ def network_names(groups: tuple[int, ...]) -> list[str]:
 
 
 def measure_times(setting: Setting) -> dict[str, dict[str, Times]]:
-    """Return the times by variant and network, compared with the conventional network of the same variant."""
+    """Return the times by variant and network; ratios refer to the conventional network of that variant."""
     torch.set_num_threads(setting.threads)
     names = network_names(setting.groups)
     steps = {
@@ -67,7 +67,7 @@ def measure_times(setting: Setting) -> dict[str, dict[str, Times]]:
         for name in names
     }
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
-    # On one thread of a processor, the time that other programs take does not count.
+    # On one CPU thread, processor time excludes the time that other programs take.
     alone = setting.device == "cpu" and setting.threads == 1
     clock = time.process_time if alone else time.perf_counter
     for step in steps.values():
@@ -90,7 +90,7 @@ def measure_times(setting: Setting) -> dict[str, dict[str, Times]]:
 
 
 def measure_memory(setting: Setting, name: str) -> dict[str, float]:
-    """Return what three steps add to the process' peak memory, and on a GPU the peak allocation, in MiB."""
+    """Return the MiB that three steps add to the process' peak memory, and the GPU's peak allocation."""
     torch.set_num_threads(setting.threads)
     step = training_step(name, setting, setting.variants[0])
     before = _peak_mib()
@@ -101,9 +101,10 @@ def measure_memory(setting: Setting, name: str) -> dict[str, float]:
 
 
 def measure_profile(setting: Setting, name: str) -> dict[str, float]:
-    """Return milliseconds of a step by kind of operation, and of the filters' expansion by itself.
+    """Return the milliseconds of a step by kind of operation, and separately of the filters' expansion.
 
-    Each kind is that of the step in which it took least, since the profiler's clock also runs for others.
+    For each kind, the value comes from the step with the least time for this kind, because the profiler's
+    clock also counts the time of other programs.
     """
     from torch.profiler import ProfilerActivity, profile
 
@@ -126,7 +127,7 @@ def measure_profile(setting: Setting, name: str) -> dict[str, float]:
 
 
 def build_network(name: str, setting: Setting) -> torch.nn.Module:
-    """Return the network of that name in training mode on the setting's device."""
+    """Return the network with the given name, in training mode on the setting's device."""
     from eq_aimet.models import EquivariantMobileNetV2, MobileNetV2
 
     group, kind = int(name.split()[0][1:]), name.split()[1]

@@ -1,1 +1,1 @@
-"""What eq_aimet adds to the modules of every library; each adapter joins it to its library's classes."""
+"""Modules that eq_aimet adds to every library; each adapter joins them to its library's classes."""

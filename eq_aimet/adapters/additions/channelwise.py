@@ -16,17 +16,18 @@ class ChannelwiseParts(torch.nn.Module):
     """Filters each channel of a regular field by itself; an adapter joins it to its library's `R2Conv`.
 
     Its kernel is K[g, g'] = δ[g, g']·k(g⁻¹x): the filter of a lifting convolution trivial → regular, one
-    per field, of shape (F·N, 1, k, k), used with one group per channel. It costs what the conventional
-    depthwise convolution costs, where the libraries' depthwise (`groups` = number of fields) mixes the N
-    channels of each block.
+    per field, of shape (F·N, 1, k, k), used with one group per channel. It costs the same as the
+    conventional depthwise convolution. The libraries' own depthwise convolution (`groups` = number of
+    fields) instead mixes the N channels of each block.
 
-    It is an `R2Conv` in whatever it does: it expands the filter at each step in training and keeps it in
-    the buffer `filter` in eval mode. `export` alone differs: it clones and leaves the mode alone.
+    It works like an `R2Conv`: in training it expands the filter at each step, and in eval mode it keeps the
+    filter in the buffer `filter`. Only `export` differs: it clones the weights and leaves the mode of this
+    module unchanged.
 
     Args:
         in_type: The field type of input and output, F regular fields of one finite group, of order N.
         kernel_size: The side of the filter in pixels.
-        initialize: Whether to draw the weights (He); they are zero otherwise.
+        initialize: Whether to draw the weights by He's initialisation. If `False`, the weights are zero.
         **options: `stride`, `padding`, `dilation`, `padding_mode` and `bias`, as `R2Conv` takes them.
 
     Raises:
@@ -46,8 +47,8 @@ class ChannelwiseParts(torch.nn.Module):
             )
         scalar = type(in_type)(gspace, [gspace.trivial_repr])
         self._build_lifting(scalar, in_type, kernel_size, initialize=initialize, **options)
-        # The basis stays that of the lifting; applied with a group per channel it maps the regular fields
-        # to themselves.
+        # The basis stays the basis of the lifting convolution. With one group per channel, this basis maps
+        # the regular fields to themselves.
         self.in_type = in_type
         self.groups = in_type.size
 

@@ -1,4 +1,4 @@
-"""State dicts that load whatever mode they were saved in."""
+"""State dicts that load in training mode and in eval mode, whichever mode saved them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from eq_aimet.adapters.libraries import library_of
 
 __all__ = ["keep_weights_only"]
 
-# What R2Conv derives from its weights: present in eval mode, absent in training.
+# The buffers that R2Conv derives from its weights. They exist in eval mode only.
 _DERIVED = ("filter", "expanded_bias")
 _BASIS = "sampled_basis"
 
 
 def keep_weights_only(model: torch.nn.Module) -> None:
-    """Let the state dicts of `model` hold the weights of its convolutions and not their filters, in place.
+    """Keep the weights of convolutions, but not their filters, in the state dicts of `model`; works in place.
 
     The `R2Conv` of e2cnn and escnn has the buffers `filter` and `expanded_bias` in eval mode only. So a
-    checkpoint that was taken in one mode is refused in the other, and a checkpoint with a `filter` that does
-    not fit its weights loads without a word. After this call either mode saves the same keys and loads both
-    kinds of checkpoint, the library's own included, and a model in eval mode rebuilds its filters from the
-    loaded weights. A checkpoint with another basis, such as one of the other library, changes this model
-    alone.
+    model in one mode refuses a checkpoint from the other mode. And a checkpoint loads without a warning even
+    if its `filter` does not fit its weights. After this call, both modes save the same keys. Both modes load
+    both kinds of checkpoint, including the library's own. A model in eval mode rebuilds its filters from the
+    loaded weights. A checkpoint with another basis, for example from the other library, changes only this
+    model.
 
     Args:
-        model: Any module with convolutions of a library in it. Calling it twice is the same as once.
+        model: Any module that contains convolutions of a library. A second call on it changes nothing.
 
     Example:
         >>> from eq_aimet.adapters.e2cnn import enn, gspaces
@@ -59,10 +59,11 @@ def _drop_derived(module: torch.nn.Module, state: dict[str, Any], prefix: str, m
 
 
 def _own_bases(module: torch.nn.Module, state: dict[str, Any], prefix: str) -> None:
-    """Give `module` bases of its own where the state dict brings other ones.
+    """Give `module` bases of its own if the bases in the state dict differ.
 
-    A state dict holds the bases beside their coefficients, e2cnn's and escnn's under the same names. A
-    library shares one basis between all layers of a process, so loading another one would change them all.
+    A state dict holds the bases beside their coefficients. e2cnn and escnn use the same names for them. A
+    library shares one basis between all layers of a process, so loading another basis would change all
+    layers.
     """
     for name, expansion in list(module.named_modules()):
         basis = expansion._buffers.get(_BASIS)
@@ -79,7 +80,7 @@ def _own_bases(module: torch.nn.Module, state: dict[str, Any], prefix: str) -> N
 def _stand_in_for_derived(
     module: torch.nn.Module, state: dict[str, Any], prefix: str, metadata: Any, *reports: Any
 ) -> None:
-    """Give `load_state_dict` exactly this mode's buffers; what it copies is replaced afterwards."""
+    """Give `load_state_dict` exactly this mode's buffers; `_rebuild_derived` replaces them afterwards."""
     _own_bases(module, state, prefix)
     for name in _DERIVED:
         state.pop(prefix + name, None)

@@ -15,8 +15,8 @@ __all__ = ["CircularMaskParts"]
 class CircularMaskParts(torch.nn.Module):
     """Sets the pixels outside the inscribed circle to zero; an adapter joins it to its library's base class.
 
-    The `MaskModule` of e2cnn and escnn fades out smoothly, from a radius half a pixel smaller; this mask is
-    binary.
+    The `MaskModule` of e2cnn and escnn fades out smoothly, and its fade starts at a radius that is half a
+    pixel smaller. This mask is binary.
 
     Args:
         in_type: The field type of input and output.

@@ -1,6 +1,6 @@
 """The adapter to e2cnn. Importing it mends e2cnn on current torch and numpy.
 
-Whatever needs e2cnn's own modules or spaces takes `enn` (`e2cnn.nn`) and `gspaces` from here.
+Code that needs e2cnn's own modules or spaces takes `enn` (`e2cnn.nn`) and `gspaces` from here.
 """
 
 from eq_aimet.adapters.e2cnn import compatibility

@@ -1,9 +1,9 @@
 """Mending of e2cnn 0.2.3 on current torch and numpy.
 
-Five of its lines fail on torch 2 and numpy 2; another warns, and some modules turn float64 into float32.
-Each mend first probes whether e2cnn needs it here and leaves it alone where it doesn't, so that a repaired
-e2cnn runs as its authors wrote it. A mend changes names inside the one e2cnn module that needs it, never
-torch or numpy, and no number in float32.
+Five lines of e2cnn fail on torch 2 and numpy 2, and another line warns. Some modules turn float64 into
+float32. Each mend first probes whether the installed e2cnn needs it. If e2cnn does not need the mend, the
+mend changes nothing, so a repaired e2cnn runs as its authors wrote it. A mend changes names only inside the
+e2cnn module that needs it. It never changes torch or numpy, and it changes no result in float32.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["MENDS", "apply"]
 
 
 def apply(mends: tuple[Mend, ...] | None = None) -> tuple[str, ...]:
-    """Mend e2cnn in place where it needs it, and return the names of the mends that were needed.
+    """Mend e2cnn in place where a probe finds a fault, and return the names of the applied mends.
 
     Args:
         mends: The mends to try, all of `MENDS` by default.
@@ -41,7 +41,7 @@ def apply(mends: tuple[Mend, ...] | None = None) -> tuple[str, ...]:
 
 
 def _uses_uint8_masks() -> bool:
-    """Whether a mask of e2cnn's single-block expansion is uint8, which torch refuses or warns of."""
+    """Return whether e2cnn's single-block expansion has a uint8 mask, which torch refuses or warns about."""
     module = basisexpansion_singleblock
     names = module.SingleBlockBasisExpansion.__init__.__code__.co_names
     return "uint8" in names and module.torch.uint8 is torch.uint8
@@ -74,7 +74,7 @@ def _hash_bytes_instead() -> None:
 
 
 def _hash_solution(solution: Any) -> int:
-    """e2cnn's hash with `tobytes`, the same bytes under the name that numpy kept."""
+    """Return e2cnn's hash, computed with `tobytes`, which returns the same bytes as `tostring`."""
     gamma = solution.gamma
     return (
         hash(solution.in_irrep)
@@ -85,7 +85,7 @@ def _hash_solution(solution: Any) -> int:
 
 
 def _forbids_copies() -> bool:
-    """Whether `psi` and its like fail on a number, of which numpy 2 makes no array without a copy."""
+    """Return whether functions such as `psi` fail on a number, which numpy 2 must copy into an array."""
     try:
         kernel_utils.psi(0.5, k=1, gamma=0.0)
     except ValueError:
@@ -98,12 +98,12 @@ def _allow_copies() -> None:
 
 
 def _array(value: Any, copy: bool = True) -> np.ndarray:
-    """`numpy.array` with numpy 1's meaning of `copy=False`: copy only where needed."""
+    """Return `numpy.array` of the arguments with numpy 1's meaning of `copy=False`: copy only if needed."""
     return np.array(value) if copy else np.asarray(value)
 
 
 def _lacks_float() -> bool:
-    """Whether `O2` reads `np.float`, which numpy 1.24 removed."""
+    """Return whether `O2` reads `np.float`, which numpy 1.24 removed."""
     names = {name for code in _codes(o2group.O2) for name in code.co_names}
     return "float" in names and not hasattr(o2group.np, "float")
 
@@ -125,7 +125,7 @@ def _follow_double() -> None:
 
 
 def _leaves_indexing_open() -> bool:
-    """Whether the blocks expansion calls `torch.meshgrid` without `indexing`, of which torch warns."""
+    """Return whether the blocks expansion calls `torch.meshgrid` without `indexing`; torch then warns."""
     module = basisexpansion_blocks
     code = module.BlocksBasisExpansion.__init__.__code__
     open_call = "meshgrid" in code.co_names and not any(
@@ -139,7 +139,7 @@ def _say_indexing() -> None:
 
 
 def _meshgrid(tensors: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """`torch.meshgrid` with the indexing that torch takes when none is named."""
+    """Return `torch.meshgrid` of the arguments with torch's default indexing."""
     return torch.meshgrid(tensors, indexing="ij")
 
 

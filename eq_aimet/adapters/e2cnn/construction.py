@@ -1,4 +1,4 @@
-"""e2cnn's constructors without what makes them slow."""
+"""e2cnn's constructors without their two slow steps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["fast_constructor"]
 
 @functools.cache
 def fast_constructor(module: type) -> Callable[..., None]:
-    """Return the constructor of e2cnn's `module` with our names for the two slow things that it calls.
+    """Return the constructor of e2cnn's `module` with replacements for the two slow objects that it calls.
 
-    The function's code stays e2cnn's, and so does its module's namespace: whoever calls `R2Conv` itself
-    gets plain e2cnn.
+    The returned constructor runs e2cnn's code. The namespace of e2cnn's Python module stays unchanged, so a
+    direct call of `R2Conv` still runs plain e2cnn.
 
     >>> from e2cnn import nn
     >>> fast_constructor(nn.R2Conv).__code__ is nn.R2Conv.__init__.__code__
@@ -36,7 +36,7 @@ def fast_constructor(module: type) -> Callable[..., None]:
 def _indexes_from_labels(
     in_type: FieldType, labels: list[Any]
 ) -> dict[Any, tuple[bool, list[int], list[int]]]:
-    """e2cnn's function, which repeats the whole work for each field, run once where all labels are equal."""
+    """Run e2cnn's function once if all labels are equal; e2cnn repeats the whole work for each field."""
     if len(set(labels)) > 1:
         return indexes_from_labels(in_type, labels)
     return {labels[0]: (True, list(range(len(labels))), list(range(in_type.size)))}

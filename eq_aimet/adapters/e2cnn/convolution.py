@@ -17,18 +17,18 @@ __all__ = ["ChannelwiseR2Conv", "build_convolution"]
 def build_convolution(
     in_type: FieldType, out_type: FieldType, kernel_size: int, *, initialize: bool = True, **options: Any
 ) -> R2Conv:
-    """Return the `e2cnn.nn.R2Conv` that e2cnn's constructor gives, in a fraction of the time.
+    """Return the `e2cnn.nn.R2Conv` that e2cnn's constructor returns, in a fraction of the time.
 
-    Weights (with the same seed), state dict and, up to rounding, outputs and gradients are those of
-    `R2Conv(in_type, out_type, kernel_size, **options)`. What differs is how they are come by: see
-    `LazyBlocksBasisExpansion`, `generalized_he_init` and, with `groups`, `GroupedR2Conv`.
+    The weights (with the same seed) and the state dict equal those of `R2Conv(in_type, out_type,
+    kernel_size, **options)`. The outputs and gradients are equal up to rounding. Only the computation
+    differs: see `LazyBlocksBasisExpansion`, `generalized_he_init` and, with `groups`, `GroupedR2Conv`.
 
     Args:
-        in_type: the input's field type.
-        out_type: the output's field type.
-        kernel_size: the side of the filter in pixels.
-        initialize: whether to draw the weights; they are zero otherwise.
-        **options: `stride`, `padding`, `groups`, `bias` and whatever else `R2Conv` takes.
+        in_type: The field type of the input.
+        out_type: The field type of the output.
+        kernel_size: The side of the filter in pixels.
+        initialize: Whether to draw the weights. If `False`, the weights are zero.
+        **options: `stride`, `padding`, `groups`, `bias` and all other options of `R2Conv`.
 
     >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)

@@ -26,24 +26,24 @@ Pair = tuple[str, str]
 class LazyBlocksBasisExpansion(BlocksBasisExpansion):
     """e2cnn's `BlocksBasisExpansion`, with the names of the basis elements written on demand.
 
-    e2cnn formats one string per weight when it builds a layer, most of the layer's construction time, and
-    reads them only in `get_element_info` and `get_basis_names`. Weights, their order, buffers and their
-    names are e2cnn's.
+    When e2cnn builds a layer, it formats one string per weight, which takes most of the construction time.
+    e2cnn reads these strings only in `get_element_info` and `get_basis_names`. The weights, their order, the
+    buffers and the names of the buffers are the same as in e2cnn.
 
-    A block of the filter is one matrix product, weights times basis, in place of e2cnn's einsum, which takes
-    three times as long forward and backward for the small matrices at hand.
+    This class computes a block of the filter as one matrix product, weights times basis. e2cnn computes an
+    einsum, which takes three times as long, forward and backward, for these small matrices.
 
-    Another difference is that the sampled basis belongs to this layer. e2cnn shares one among all layers
-    of a process, so that `model.double()` or `model.cuda()` converts the layers of other models too.
+    Another difference is that each layer owns its sampled basis. e2cnn shares one basis among all layers of
+    a process, so `model.double()` or `model.cuda()` also converts the layers of other models.
 
     Args:
-        in_type: the input's field type.
-        out_type: the output's field type.
-        basis_generator: returns the analytic kernel basis of an input and an output representation.
-        points: where the basis is sampled, (2, S).
-        basis_filter: says which basis elements to keep.
-        recompute: whether to sample the basis again instead of taking it from e2cnn's cache.
-        **options: what `basis_generator` takes besides the representations.
+        in_type: The field type of the input.
+        out_type: The field type of the output.
+        basis_generator: Returns the analytic kernel basis of an input and an output representation.
+        points: The points at which the basis is sampled, (2, S).
+        basis_filter: Selects the basis elements to keep.
+        recompute: Whether to sample the basis again instead of taking it from e2cnn's cache.
+        **options: The other arguments of `basis_generator`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LazyBlocksBasisExpansion(BlocksBasisExpansion):
         recompute: bool = False,
         **options: Any,
     ) -> None:
-        # BlocksBasisExpansion's constructor is what this class replaces
+        # this class replaces the constructor of BlocksBasisExpansion
         BasisExpansion.__init__(self)
         self._in_type, self._out_type = in_type, out_type
         self._input_size, self._output_size = in_type.size, out_type.size
@@ -81,7 +81,7 @@ class LazyBlocksBasisExpansion(BlocksBasisExpansion):
         self._place_blocks(blocks)
 
     def _place_blocks(self, blocks: dict[Pair, SingleBlockBasisExpansion]) -> None:
-        """Works in place; says which weights make which channels' part of the filter."""
+        """Record, in place, which weights make the filter of which channels."""
         in_channels = _channels_by_name(self._in_type)
         out_channels = _channels_by_name(self._out_type)
         self._in_count = _count_by_name(self._in_type)
@@ -155,5 +155,5 @@ def _is_contiguous(channels: torch.Tensor) -> bool:
 
 
 def _bounds(channels: torch.Tensor) -> list[int]:
-    """First channel, the one after the last, and how many."""
+    """Return the first channel, the channel after the last, and the number of channels."""
     return [int(channels[0]), int(channels[-1]) + 1, len(channels)]

@@ -12,14 +12,15 @@ __all__ = ["FieldBatchNorm", "build_batch_norm"]
 
 
 class FieldBatchNorm(InnerBatchNorm):
-    """e2cnn's `InnerBatchNorm`, which copies neither its output nor that output's gradient.
+    """e2cnn's `InnerBatchNorm`, without copies of its output and of the output's gradient.
 
-    e2cnn writes the normalized fields of each size into one new tensor. Where all fields have one size, their
-    batch norm's output is that tensor already. Numbers, parameters, buffers and their names are e2cnn's.
+    e2cnn writes the normalized fields of each size into one new tensor. If all fields have the same size,
+    the output of their batch norm already is this tensor. The results, the parameters, the buffers and their
+    names are the same as in e2cnn.
 
     Args:
-        in_type: the field type, of representations that permit pointwise nonlinearities.
-        **options: what `InnerBatchNorm` takes besides it.
+        in_type: The field type. Its representations permit pointwise nonlinearities.
+        **options: The other arguments of `InnerBatchNorm`.
 
     >>> import torch
     >>> from e2cnn import gspaces, nn
@@ -44,11 +45,11 @@ class FieldBatchNorm(InnerBatchNorm):
 
 
 def build_batch_norm(in_type: FieldType, **options: Any) -> InnerBatchNorm:
-    """Return an `e2cnn.nn.InnerBatchNorm`, a `FieldBatchNorm`, in linear time.
+    """Return a `FieldBatchNorm`, which is an `e2cnn.nn.InnerBatchNorm`, in linear time.
 
     Args:
-        in_type: the field type, of representations that permit pointwise nonlinearities.
-        **options: what `InnerBatchNorm` takes besides it.
+        in_type: The field type. Its representations permit pointwise nonlinearities.
+        **options: The other arguments of `InnerBatchNorm`.
 
     >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)

@@ -1,4 +1,4 @@
-"""Grouped convolutions, as wide as the processor likes them."""
+"""Grouped convolutions in groups of the width for which the processor has fast code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from eq_aimet.adapters.mending.rebinding import rebind
 
 __all__ = ["GroupedR2Conv", "convolve_in_wide_groups"]
 
-# Channels of a group from which oneDNN has fast convolutions: the numbers in a vector register of AVX2.
+# oneDNN has fast convolutions for groups of at least this number of channels: the numbers that fit into one
+# vector register of AVX2.
 _FAST_WIDTH = 8
 
 
@@ -23,17 +24,18 @@ def convolve_in_wide_groups(
     groups: int = 1,
     **options: Any,
 ) -> torch.Tensor:
-    """Return `torch.nn.functional.conv2d` of the arguments, on a CPU with narrow groups put together.
+    """Return `torch.nn.functional.conv2d` of the arguments; on a CPU, narrow groups are merged.
 
-    For groups of 2 or 4 channels torch's CPU library falls back to code that is slower than that for
-    groups of 8, with four or two times the products. So several groups become one of 8 channels, whose
-    filter is zero between them. Outputs and gradients are the same up to rounding.
+    For groups of 2 or 4 channels, torch's CPU library uses slower code than for groups of 8 channels. So
+    this function merges several groups into one group of 8 channels. The filter of the merged group is zero
+    between the original groups. The merged convolution needs four or two times the products, but its code is
+    faster. Outputs and gradients are the same up to rounding.
 
     Args:
-        input: the images, (B, C_in, H, W).
-        weight: the filter, (C_out, C_in / groups, k, k).
-        bias: a number per output channel, (C_out,).
-        groups: how many groups the channels form.
+        input: The images, (B, C_in, H, W).
+        weight: The filter, (C_out, C_in / groups, k, k).
+        bias: One number per output channel, (C_out,).
+        groups: The number of groups that the channels form.
         **options: `stride`, `padding` and `dilation`.
 
     >>> x, weight = torch.randn(1, 24, 5, 5), torch.randn(24, 4, 3, 3)
@@ -53,7 +55,7 @@ def convolve_in_wide_groups(
 
 
 class GroupedR2Conv(R2Conv):
-    """e2cnn's `R2Conv` that convolves by `convolve_in_wide_groups`; all else is e2cnn's.
+    """e2cnn's `R2Conv`, which here convolves by `convolve_in_wide_groups`; the rest is e2cnn's code.
 
     >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)

@@ -1,4 +1,4 @@
-"""The groups of e2cnn's spaces: their elements, and what an element does to an image."""
+"""The groups of e2cnn's spaces: their elements, and the action of an element on an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["group_elements", "move_image", "planar_space"]
 def group_elements(gspace: GSpace) -> list[GroupElement]:
     """Return the elements of a space's group without the identity.
 
-    Of SO(2) this is the quarter turn, and of O(2) the quarter turn and one reflection.
+    For SO(2) it returns only the quarter turn; for O(2), the quarter turn and one reflection.
     """
     group = gspace.fibergroup
     if group.order() < 0:
@@ -28,14 +28,14 @@ def group_elements(gspace: GSpace) -> list[GroupElement]:
 
 
 def move_image(gspace: GSpace, element: GroupElement, image: np.ndarray) -> np.ndarray:
-    """Return the image of shape (height, width) that `element` makes of `image`."""
-    # The action on the plane alone moves a field of one trivial channel.
+    """Return `image`, of shape (height, width), moved by `element`."""
+    # An element moves the pixels of a field with one trivial channel and does not change the channel.
     moved: np.ndarray = gspace.featurefield_action(image[None, None], gspace.trivial_repr, element.value)
     return moved[0, 0]
 
 
 def planar_space(rotations: int, reflections: bool = False) -> GSpace:
-    """Return the space of the turns by 360°/`rotations`, with mirrorings or without."""
+    """Return the space of the turns by 360°/`rotations`, with or without reflections."""
     if rotations == 1:
         return gspaces.Flip2dOnR2() if reflections else gspaces.TrivialOnR2()
     return gspaces.FlipRot2dOnR2(rotations) if reflections else gspaces.Rot2dOnR2(rotations)

@@ -13,13 +13,14 @@ __all__ = ["generalized_he_init", "he_deviations"]
 
 
 def generalized_he_init(conv: R2Conv) -> None:
-    """Works in place: draws the weights of `conv` as `e2cnn.nn.init.generalized_he_init` does.
+    """Draw the weights of `conv` like `e2cnn.nn.init.generalized_he_init`; works in place.
 
-    With the same seed the weights are bit-identical to e2cnn's. Its bookkeeping takes time for each basis
-    element of each pair of fields; this one takes it for each element of one pair.
+    With the same seed the weights are bit-identical to e2cnn's. e2cnn's bookkeeping visits each basis
+    element of each pair of fields. This function visits each basis element only once per pair of
+    representations.
 
     Args:
-        conv: the convolution; its `weights` are overwritten.
+        conv: The convolution. The function overwrites its `weights`.
 
     >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)
@@ -37,12 +38,12 @@ def generalized_he_init(conv: R2Conv) -> None:
 
 
 def he_deviations(expansion: BlocksBasisExpansion) -> torch.Tensor:
-    """Return the factor of each weight's normal number, (number of weights,).
+    """Return the standard deviation of each weight, of shape (number of weights,).
 
-    An output irrep that is fed by n kinds of input irreps, of which kind i has b_i basis elements, gets
-    1/√(n·b_i) for those: He's initialisation (2015) generalised to steerable filters (Weiler, Hamprecht &
-    Storath 2018), as e2cnn implements it. The count is the same for each output field of one representation
-    and each basis element of one block, so one pattern per block is enough.
+    Suppose that n kinds of input irreps feed an output irrep, and that kind i has b_i basis elements. Then
+    the weights of these b_i elements get 1/√(n·b_i). This is He's initialisation (2015) generalised to
+    steerable filters (Weiler, Hamprecht & Storath 2018), as e2cnn implements it. The counts are the same for
+    all output fields of one representation, so one pattern per block is enough.
 
     >>> from e2cnn import gspaces, nn
     >>> gspace = gspaces.Rot2dOnR2(4)
@@ -50,7 +51,8 @@ def he_deviations(expansion: BlocksBasisExpansion) -> torch.Tensor:
     >>> he_deviations(nn.R2Conv(trivial, trivial, kernel_size=1).basisexpansion).unique()
     tensor([0.3536])
     """
-    # Per output representation: how many elements of each kind of input irrep reach each of its irreps.
+    # Per output representation: the number of basis elements from each kind of input irrep to each of its
+    # irreps.
     reaching: dict[str, Counter[tuple[str, int]]] = {}
     blocks = {}
     for pair in expansion._representations_pairs:

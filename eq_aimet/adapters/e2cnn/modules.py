@@ -1,4 +1,4 @@
-"""The table of e2cnn's modules: which function makes the plain module that computes the same in eval mode."""
+"""The table of e2cnn's modules: for each class, the function that returns its plain twin in eval mode."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Mends of escnn 1.0.11 on current torch, numpy and scikit-learn.
 
-escnn gives a `numpy.matrix` to scikit-learn, which refuses it from version 1.2 on, and takes a view of an
-einsum, which current torch refuses. Spaces of one point have no hash, and some modules turn float64 into
-float32. A mend changes names inside the one module of escnn that needs it, and no number in float32.
+escnn passes a `numpy.matrix` to scikit-learn, and scikit-learn refuses it from version 1.2 on. escnn also
+takes a view of an einsum, and current torch refuses this view. Spaces of one point have no hash. Some
+modules turn float64 into float32. A mend changes names only inside the escnn module that needs it, and it
+changes no result in float32.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["MENDS", "apply"]
 
 
 def apply(mends: tuple[Mend, ...] | None = None) -> tuple[str, ...]:
-    """Mend escnn in place where it needs it, and return the names of the mends that were needed.
+    """Mend escnn in place where a probe finds a fault, and return the names of the applied mends.
 
     Args:
         mends: The mends to try, all of `MENDS` by default.
@@ -54,7 +55,7 @@ def _decompose(randomized_svd: Any, matrix: Any, **options: Any) -> Any:
 
 
 def _lacks_hash() -> bool:
-    """Return whether a space of one point has no hash: its own asks its group, which has none."""
+    """Return whether hashing a space of one point fails; the space hashes its group, which has no hash."""
     try:
         hash(no_base_space(cyclic_group(1)))
     except TypeError:
@@ -67,7 +68,7 @@ def _hash_by_name() -> None:
 
 
 def _hash_space(space: GSpace0D) -> int:
-    """Return a hash that is the same for equal spaces, as the spaces of the plane have one."""
+    """Return a hash that is the same for equal spaces, like the hash of the spaces of the plane."""
     return hash(space.name)
 
 

@@ -1,4 +1,4 @@
-"""The groups of escnn's spaces: their elements, and what an element does to an image."""
+"""The groups of escnn's spaces: their elements, and the action of an element on an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLANAR_GROUPS = (CyclicGroup, DihedralGroup, SO2, O2)
 def group_elements(gspace: GSpace) -> list[GroupElement]:
     """Return the elements of a space's group without the identity.
 
-    Of SO(2) this is the quarter turn, and of O(2) the quarter turn and one reflection.
+    For SO(2) it returns only the quarter turn; for O(2), the quarter turn and one reflection.
     """
     group = gspace.fibergroup
     quarter = np.pi / 2
@@ -39,14 +39,14 @@ def group_elements(gspace: GSpace) -> list[GroupElement]:
 
 
 def move_image(gspace: GSpace, element: GroupElement, image: np.ndarray) -> np.ndarray:
-    """Return the image of shape (height, width) that `element` makes of `image`."""
+    """Return `image`, of shape (height, width), moved by `element`."""
     scalar = FieldType(gspace, [gspace.trivial_repr])
     moved: np.ndarray = scalar.transform(torch.from_numpy(image)[None, None], element.value).numpy()
     return moved[0, 0]
 
 
 def planar_space(rotations: int, reflections: bool = False) -> GSpace:
-    """Return the space of the turns by 360°/`rotations`, with mirrorings or without."""
+    """Return the space of the turns by 360°/`rotations`, with or without reflections."""
     if rotations == 1:
         return gspaces.flip2dOnR2() if reflections else gspaces.trivialOnR2()
     return gspaces.flipRot2dOnR2(rotations) if reflections else gspaces.rot2dOnR2(rotations)

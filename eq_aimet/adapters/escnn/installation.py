@@ -1,4 +1,4 @@
-"""Whether escnn is installed completely, and the commands that install what is missing."""
+"""A check that escnn is installed completely, and the commands that install missing packages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from eq_aimet.errors import MissingPackageError
 __all__ = ["MINIMUM_VERSION", "import_escnn"]
 
 MINIMUM_VERSION = "1.0.11"
-# escnn requires py3nj, which has no wheel and needs a Fortran compiler. So pip must not follow escnn's
-# requirements; the extra lists the other ones.
+# escnn requires py3nj, which has no wheel and needs a Fortran compiler. So pip must not install escnn's
+# requirements. The extra of eq_aimet lists all requirements but py3nj.
 _COMMANDS = 'pip install "eq_aimet[escnn]"` and `pip install --no-deps escnn'
-# Names that `escnn.nn` has from the minimum version on.
+# Names that `escnn.nn` defines since the minimum version.
 _NAMES = (
     "IIDBatchNorm2d",
     "GatedNonLinearityUniform",
@@ -26,14 +26,15 @@ _NAMES = (
 
 
 def import_escnn() -> ModuleType:
-    """Return the package `escnn`, imported without its warning of the optional package `py3nj`.
+    """Return the package `escnn`, imported without its warning about the optional package `py3nj`.
 
     Raises:
         MissingPackageError: If escnn or a package that it needs is missing, or if escnn is older than 1.0.11.
     """
     offer_stand_in()
     with warnings.catch_warnings():
-        # Without py3nj escnn computes coefficients of SO(3) numerically; planar groups need none.
+        # Without py3nj, escnn computes coefficients of SO(3) numerically. Planar groups need no such
+        # coefficients.
         warnings.filterwarnings("ignore", message="`py3nj` package not found", category=UserWarning)
         try:
             escnn = import_module("escnn")

@@ -1,6 +1,6 @@
-"""From escnn's own layers to plain ones: those that e2cnn does not have.
+"""From the layers that only escnn has, and e2cnn has not, to plain layers.
 
-Every function here takes one module, leaves it as it is, and returns a new plain module.
+Every function here takes one module and returns a new plain module. The given module stays unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["iid_batch_norm", "linear"]
 def linear(module: enn.Linear) -> torch.nn.Module:
     """Return the torch `Linear` of escnn's `Linear`."""
     with torch.no_grad():
-        # The stored `matrix` is stale if the weights changed in eval mode, so it is expanded anew.
+        # The stored `matrix` is stale if the weights changed in eval mode, so the matrix is expanded again.
         weight, bias = module.expand_parameters()
     layer = torch.nn.Linear(module.in_type.size, module.out_type.size, bias is not None, device="meta")
     layer.weight = torch.nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
@@ -29,7 +29,7 @@ def linear(module: enn.Linear) -> torch.nn.Module:
 
 
 def iid_batch_norm(module: enn.IIDBatchNorm1d | enn.IIDBatchNorm2d) -> torch.nn.Module:
-    """Return the batch norm of an `IIDBatchNorm`: one variance a field, and means of its invariant part."""
+    """Return the batch norm of an `IIDBatchNorm`: one variance per field, and means of its invariant part."""
     refuse_batch_statistics(module)
     names = [representation.name for representation in module.in_type.representations]
     values = {name: _field_values(module, name) for name in set(names)}
@@ -59,6 +59,6 @@ def _field_values(module: Any, name: str) -> torch.Tensor:
     if bias is None:
         biases = torch.zeros_like(variance).expand(-1, size)
     else:
-        # A bias stands for an invariant vector of the field, a column of the change of basis.
+        # Each bias scales an invariant vector of the field. This vector is a column of the change of basis.
         biases = bias.detach() @ getattr(module, f"{module._escape_name(name)}_change_of_basis").t()
     return torch.stack((get("running_mean", 0.0), variance.expand(-1, size), get("weight", 1.0), biases))

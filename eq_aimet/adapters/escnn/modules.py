@@ -1,4 +1,4 @@
-"""The table of escnn's modules: which function makes the plain module that computes the same in eval mode."""
+"""The table of escnn's modules: for each class, the function that returns its plain twin in eval mode."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRACED_THROUGH: frozenset[type] = frozenset(shared_traced_through(enn))
 
 _SPACE = "works on three-dimensional space; eq_aimet exports networks on the plane"
 _POINTS = "works on scattered points: its filter depends on their coordinates, unlike that of a convolution"
-# Public classes of `escnn.nn` that no plain module can stand for, and the reason.
+# Public classes of `escnn.nn` that have no plain twin, and the reason.
 REASONS = {
     **dict.fromkeys(
         (
@@ -48,7 +48,7 @@ REASONS = {
     ),
     "R2PointConv": _POINTS,
 }
-# escnn has the modules for points only where torch_geometric is installed.
+# escnn has the modules for point clouds only if torch_geometric is installed.
 REFUSED: dict[type, str] = {
     getattr(enn, name): reason for name, reason in REASONS.items() if hasattr(enn, name)
 }

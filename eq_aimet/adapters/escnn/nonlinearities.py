@@ -1,6 +1,6 @@
-"""From escnn's own nonlinearities to plain modules: those that e2cnn does not have.
+"""From the nonlinearities that only escnn has, and e2cnn has not, to plain modules.
 
-Every function here takes one module, leaves it as it is, and returns a new plain module.
+Every function here takes one module and returns a new plain module. The given module stays unchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def leaky_relu(module: enn.LeakyReLU) -> torch.nn.Module:
 
 
 def fourier(module: enn.FourierPointwise | enn.QuotientFourierPointwise) -> torch.nn.Module:
-    """Return samples of each field on the grid, the function of each sample, and the transform back."""
+    """Return a module that samples each field on a grid, applies the function, and transforms back."""
     count = len(module.in_type)
     return torch.nn.Sequential(
         blockwise_map(module.in_type, count * [module.A]),

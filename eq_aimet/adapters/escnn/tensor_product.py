@@ -14,7 +14,7 @@ __all__ = ["tensor_product"]
 def tensor_product(module: enn.TensorProductModule) -> torch.nn.Module:
     """Return the products of all pairs of channels of each field, and the map of these products."""
     with torch.no_grad():
-        # The stored `matrix` is stale if the weights changed in eval mode, so it is expanded anew.
+        # The stored `matrix` is stale if the weights changed in eval mode, so the matrix is expanded again.
         matrix = module.expand_parameters()
     count = len(module.in_type)
     return torch.nn.Sequential(

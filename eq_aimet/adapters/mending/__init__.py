@@ -1,1 +1,1 @@
-"""How a library that fails on current torch or numpy is repaired, only where it needs it."""
+"""Repairs of libraries that fail on current torch or numpy; a repair runs only where it is needed."""

@@ -1,8 +1,9 @@
 """Lets `import escnn` succeed without a working `lie_learn`.
 
-escnn imports `wigner_D_matrix` from lie_learn, and calls it for the groups SO(3) and O(3) alone. lie_learn
-0.0.2 is built for numpy 1: with numpy 2 its import fails, and so does escnn's. After `import eq_aimet`, escnn
-finds a stand-in where lie_learn is not installed or cannot be imported. A lie_learn that works is left alone.
+escnn imports `wigner_D_matrix` from lie_learn, but calls it only for the groups SO(3) and O(3). lie_learn
+0.0.2 is built for numpy 1. With numpy 2 the import of lie_learn fails, so the import of escnn fails too.
+After `import eq_aimet`, escnn finds a stand-in if lie_learn is not installed or cannot be imported. A
+working lie_learn is not replaced.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["offer_stand_in"]
 
 _PACKAGES = ("lie_learn", "lie_learn.representations", "lie_learn.representations.SO3")
 _MODULE = "lie_learn.representations.SO3.wigner_d"
-_COMPILED = "lie_learn.representations.SO3.irrep_bases"  # what `wigner_d` needs, and numpy 2 refuses
+_COMPILED = "lie_learn.representations.SO3.irrep_bases"  # `wigner_d` needs it; numpy 2 refuses it
 
 
 def offer_stand_in() -> None:
@@ -31,7 +32,7 @@ def offer_stand_in() -> None:
 
 
 class _StandIn(MetaPathFinder, Loader):
-    """Finds the four names of lie_learn that lead to `wigner_D_matrix`, where the real ones do not work."""
+    """Finds the four modules on the path to `wigner_D_matrix` if lie_learn's own modules do not work."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

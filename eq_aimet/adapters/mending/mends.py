@@ -1,4 +1,4 @@
-"""Mends: how a library that fails on current torch or numpy is repaired, only where it needs it."""
+"""Mends: repairs of a library that fails on current torch or numpy, each only where it is needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Mend(NamedTuple):
 
 
 def apply_mends(library: str, mends: Iterable[Mend]) -> tuple[str, ...]:
-    """Mend the library in place where a probe says so, and return the names of the mends that were needed.
+    """Mend the library in place where a probe finds a fault, and return the names of the applied mends.
 
     Args:
         library: The name of the library, for the log.

@@ -1,4 +1,4 @@
-"""Float64 through those modules of a library that answer in float32 whatever they are given."""
+"""Float64 outputs for the modules of a library that return float32 for every input."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["follow_double", "single_precision_classes"]
 def single_precision_classes(modules: ModuleType, *others: type) -> list[type]:
     """Return the classes whose `forward` allocates its output without the dtype of its input.
 
-    A network with such a module can't be judged in float64, where an exactly equivariant network shows an
-    error of 1e-15 and a nearly equivariant one doesn't.
+    The equivariance of a network with such a module can't be measured in float64. In float64 an exactly
+    equivariant network shows an error of 1e-15, and a nearly equivariant network shows a larger error.
 
     Args:
         modules: The Python module whose classes are looked at, for example `e2cnn.nn`.
@@ -50,7 +50,7 @@ def _reads_dtype(code: Any) -> bool:
 
 
 def follow_double(modules: ModuleType, *others: type) -> None:
-    """Let the classes answer float64 in float64, in place; any other input goes the library's own way.
+    """Let the classes return float64 for float64 inputs, in place; other inputs run the library's own code.
 
     Args:
         modules: The Python module whose classes are mended, for example `e2cnn.nn`.
@@ -61,7 +61,7 @@ def follow_double(modules: ModuleType, *others: type) -> None:
 
 
 def _in_precision_of_input(forward: Any) -> Any:
-    """Return a `forward` that runs the same code with allocations in float64 if its input is."""
+    """Return a `forward` that runs the same code, and allocates in float64 if its input is float64."""
     original = forward.__globals__["torch"]
     doubled = Namespace(original, empty=_double(torch.empty), zeros=_double(torch.zeros))
     forward_double = rebind(forward, torch=doubled)

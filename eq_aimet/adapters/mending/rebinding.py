@@ -1,4 +1,4 @@
-"""Running a library's own code with other names in reach, without changing what anybody else sees."""
+"""Running a library's own code with replaced global names, without changing the library itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Namespace", "rebind"]
 
 
 class Namespace:
-    """A stand-in for a module: some names replaced, the rest the original's.
+    """A stand-in for a module: it replaces some names and takes all other names from the original.
 
     >>> import math
     >>> shim = Namespace(math, tau=6.0)
@@ -29,8 +29,8 @@ def rebind(function: Any, **names: Any) -> Any:
     """Return a function of the same code that finds `names` where the original finds its module's globals.
 
     Args:
-        function: a plain function; it and its module stay as they are.
-        **names: what replaces the global names in it.
+        function: A plain function. The function and its module stay unchanged.
+        **names: The values that replace the global names of the function.
 
     >>> def area(radius):
     ...     return PI * radius**2

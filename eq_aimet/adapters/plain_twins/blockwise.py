@@ -14,7 +14,7 @@ __all__ = ["blockwise_map", "change_of_basis", "is_on_point"]
 
 
 def is_on_point(module_or_type: Any) -> bool:
-    """Return whether fields live on one point, so that their tensors have the shape (batch, channels)."""
+    """Return whether the fields live on one point; their tensors then have the shape (batch, channels)."""
     field_type = getattr(module_or_type, "in_type", module_or_type)
     return field_type.gspace.dimensionality == 0
 
@@ -24,13 +24,13 @@ def blockwise_map(
 ) -> torch.nn.Module:
     """Return a layer that applies a matrix, and adds an offset, to each block of channels.
 
-    It is a 1×1 `Conv2d` that carries its blocks, with one group per block if all blocks have one size. For
-    fields on a point it is a `Linear`.
+    The layer is a 1×1 `Conv2d` that carries its blocks. It has one group per block if all blocks have the
+    same size. For fields on a point the layer is a `Linear`.
 
     Args:
         in_type: The field type whose space the blocks live on.
         matrices: One matrix of shape (out_size, in_size) per block; the layer has their dtype and device.
-        offsets: One offset of shape (out_size,) per block, or none.
+        offsets: One offset of shape (out_size,) per block, or `None` for a layer without offsets.
     """
     sizes = [tuple(matrix.shape) for matrix in matrices]
     blocks_out, blocks_in = zip(*sizes, strict=True)
@@ -56,7 +56,7 @@ def blockwise_map(
 
 
 def change_of_basis(module: Any) -> torch.nn.Module:
-    """Return the plain layer of a `DisentangleModule`: a 1×1 `Conv2d`, or nothing where the basis stays."""
+    """Return the plain layer of a `DisentangleModule`: a 1×1 `Conv2d`, or `Identity` if the basis stays."""
     bases = {name: getattr(module, f"change_of_basis_{name}") for name in module._order}
     if all(torch.equal(basis, torch.eye(len(basis)).to(basis)) for basis in bases.values()):
         return torch.nn.Identity()

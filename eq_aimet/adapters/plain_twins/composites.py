@@ -27,7 +27,7 @@ def branch(module: Any, record: Record, x: Any) -> dict[str, Any]:
 
 
 def merge(module: Any, record: Record, branches: dict[str, Any]) -> Any:
-    """Replace the `forward` of a `MergeModule`: return the results of its modules, one behind the other."""
+    """Replace the `forward` of a `MergeModule`: concatenate the results of its modules."""
     results = [
         getattr(module, f"submodule_{count}")(*[branches[label] for label in labels])
         for count, labels in enumerate(module._labels)

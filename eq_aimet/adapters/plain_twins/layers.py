@@ -1,7 +1,7 @@
 """From layers with weights or statistics to convolutions and batch norms of torch.
 
-Every function here takes one module, leaves it as it is, and returns a new plain layer that carries its
-blocks.
+Every function here takes one module and returns a new plain layer that carries its blocks. The module stays
+unchanged.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ def transposed_convolution(module: Any) -> torch.nn.Module:
 
 def _convolve(layer_class: Any, module: Any, **options: Any) -> Any:
     with torch.no_grad():
-        # The stored `filter` is stale if the weights changed in eval mode, so it is expanded anew.
+        # The stored `filter` is stale if the weights changed in eval mode, so the filter is expanded again.
         weight, bias = module.expand_parameters()
-    # On the meta device nothing is allocated or drawn; the parameters are replaced at once.
+    # On the meta device torch allocates no memory and draws no weights. The lines below replace the
+    # parameters.
     layer = layer_class(
         module.in_type.size,
         module.out_type.size,
@@ -146,8 +147,8 @@ def _scale_only(module: Any, fields: list[tuple[int, str]]) -> torch.nn.Module:
 
     Args:
         module: The batch norm.
-        fields: The size of each field in channel order, and the name of its kind, by which the library keeps
-            the statistics.
+        fields: The size of each field in channel order, and the name of the field's kind. The library stores
+            one set of statistics under each of these names.
     """
     kinds = dict.fromkeys(name for _, name in fields)
     sizes = torch.tensor([size for size, _ in fields])
@@ -169,8 +170,8 @@ def _scale_only(module: Any, fields: list[tuple[int, str]]) -> torch.nn.Module:
 def generic_batch_norm(module: Any) -> torch.nn.Module:
     """Return the plain layer of a `GNormBatchNorm`.
 
-    It is a `BatchNorm2d` where the fields are written in their irreps, and a 1×1 `Conv2d` where they are not:
-    there the norm mixes the channels of each field.
+    If the basis of every field is the basis of its irreps, the layer is a `BatchNorm2d`. Otherwise the norm
+    mixes the channels of each field, and the layer is a 1×1 `Conv2d`.
     """
     statistics = {name: _field_statistics(module, name) for name, _ in module._sizes}
     names = [representation.name for representation in module.in_type.representations]
@@ -227,7 +228,7 @@ def _field_statistics(module: Any, name: str) -> torch.Tensor:
 
 
 def _escaped(module: Any, name: str) -> str:
-    """Return the name of a representation as it stands in the names of buffers; escnn replaces dots."""
+    """Return a representation's name in the form that the names of buffers contain; escnn replaces dots."""
     escape = getattr(module, "_escape_name", str)
     return str(escape(name))
 
@@ -237,7 +238,8 @@ def new_batch_norm(module: Any, like: torch.Tensor) -> BatchNorm:
     kind = torch.nn.BatchNorm1d if is_on_point(module) else torch.nn.BatchNorm2d
     layer = kind(module.in_type.size, module.eps, module.momentum, device=like.device, dtype=like.dtype)
     if not module.affine:
-        # AIMET folds no batch norm without weights, so it gets ones that are not trained.
+        # AIMET folds no batch norm without weights, so the layer gets weights of 1 that training does not
+        # change.
         layer.requires_grad_(False)
     return layer
 

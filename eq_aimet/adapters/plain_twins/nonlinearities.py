@@ -1,6 +1,6 @@
 """From nonlinearities to plain modules.
 
-Every function here takes one module, leaves it as it is, and returns a new plain module.
+Every function here takes one module and returns a new plain module. The given module stays unchanged.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _norm_function(module: Any) -> str:
 
 
 def _field_biases(module: Any, kinds: list[Any]) -> torch.Tensor | None:
-    """Return the bias of each field in channel order; the library holds the biases kind by kind."""
+    """Return the bias of each field in channel order; the library groups the biases by kind of field."""
     if module.log_bias is None:
         return None
     biases = module.log_bias.detach().flatten().exp()
@@ -135,7 +135,7 @@ def _gated_channels(
 
 
 def gated_by_second_input(module: Any) -> torch.nn.Module:
-    """Return the `Gate` of a `GatedNonLinearity2`, which takes the gates and the gated fields."""
+    """Return the `Gate` of a `GatedNonLinearity2`; the `Gate` takes the gates and the gated fields."""
     sizes = list(field_sizes(module.out_type))
     gate_of_channel: list[int] = []
     for size, place in zip(sizes, _places(sizes), strict=True):

@@ -1,6 +1,6 @@
 """From poolings, upsampling and masks to plain modules.
 
-Every function here takes one module, leaves it as it is, and returns a new plain module.
+Every function here takes one module and returns a new plain module. The given module stays unchanged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def max_pool(module: Any) -> torch.nn.Module:
 
 def antialiased_max_pool(module: Any) -> torch.nn.Module:
     """Return the `MaxPool2d` and the blur of a `PointwiseMaxPoolAntialiased`."""
-    # The maximum is taken at every pixel; the blur behind it makes the strides.
+    # The max pooling has stride 1; the blur after it applies the module's stride.
     pool = torch.nn.MaxPool2d(
         module.kernel_size, 1, module.padding, module.dilation, ceil_mode=module.ceil_mode
     )

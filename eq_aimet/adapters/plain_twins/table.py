@@ -1,4 +1,4 @@
-"""The modules that e2cnn and escnn have in common, and what becomes of each of them."""
+"""The modules that e2cnn and escnn have in common, and the plain twin of each module."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shared_converters(modules: ModuleType) -> dict[type, Converter]:
 
 
 def shared_composites(modules: ModuleType) -> dict[type, Composite]:
-    """Return what replaces the `forward` of each class that handles fields by label.
+    """Return the replacement of `forward` for each class that handles fields by label.
 
     Args:
         modules: The library's Python module of modules, `e2cnn.nn` or `escnn.nn`.
@@ -76,7 +76,7 @@ _CONVERTERS: dict[str, Converter] = {
     "DisentangleModule": change_of_basis,
     "MaskModule": lambda module: Mask(module.mask),
     "IdentityModule": lambda module: torch.nn.Identity(),
-    # Dropouts do nothing in eval mode.
+    # A dropout changes nothing in eval mode.
     "PointwiseDropout": lambda module: torch.nn.Identity(),
     "FieldDropout": lambda module: torch.nn.Identity(),
 }

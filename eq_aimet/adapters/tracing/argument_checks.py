@@ -1,4 +1,4 @@
-"""The checks of `export_model`'s arguments: one error that names the argument, before anything runs."""
+"""The checks of `export_model`'s arguments, before the model runs: one error that names the argument."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_model(model: object) -> None:
     """Check that `model` is a network with weights that can be exported.
 
     Raises:
-        InvalidArgumentError: If it is not.
+        InvalidArgumentError: If `model` is not such a network.
     """
     if not isinstance(model, torch.nn.Module):
         raise _unfit_model(
@@ -67,10 +67,10 @@ def _unfit_model(received: str, expected: str, remedy: str) -> InvalidArgumentEr
 
 
 def checked_inputs(model: torch.nn.Module, dummy_input: Any) -> Any:
-    """Return the dummy inputs; tensors out of `torch.inference_mode` are copied.
+    """Return the dummy inputs; tensors made in `torch.inference_mode` are copied.
 
     Raises:
-        InvalidArgumentError: If one is no dense, non-empty tensor on the model's device and of its dtype.
+        InvalidArgumentError: If an input is not a dense, non-empty tensor with the model's device and dtype.
     """
     args, kwargs = as_arguments(dummy_input)
     for value in (*args, *kwargs.values()):
@@ -84,7 +84,7 @@ def _leaves(value: Any) -> Iterator[torch.Tensor]:
     """Yield the tensors of one input.
 
     Raises:
-        InvalidArgumentError: If the input holds something else, or no tensor at all.
+        InvalidArgumentError: If the input holds an object that is not a tensor, or if it holds no tensor.
     """
     value = without_types(value)
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else None

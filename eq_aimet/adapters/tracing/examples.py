@@ -15,10 +15,10 @@ __all__ = ["Examples", "one_more"]
 
 
 def one_more(inputs: Any) -> Any:
-    """Return the inputs of a batch that has one image more.
+    """Return the inputs with one more image in the batch.
 
-    The batch size is the first size of the first input. A tensor whose first size differs has no batch
-    dimension, and stays as it is.
+    The batch size is the first size of the first input. A tensor with another first size has no batch
+    dimension, and stays unchanged.
     """
     batched = [tensor for tensor in tensors_in(inputs) if tensor.dim() > 0]
     size = len(batched[0]) if batched else 0
@@ -31,9 +31,9 @@ def one_more(inputs: Any) -> Any:
 
 
 class Examples:
-    """What each node computes on two batches, and whether it depends on the inputs.
+    """The results of each node on two batches, and whether a node depends on the inputs.
 
-    Whatever is the same for both batch sizes does not depend on the batch size.
+    If a value is the same for both batch sizes, the value does not depend on the batch size.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Examples:
         first = self._call(node, operation, self.first)
         try:
             second = self._call(node, operation, self._second)
-        except Exception:  # noqa: BLE001 - `forward` holds this batch size itself, as the source does
+        except Exception:  # noqa: BLE001 - `forward` contains a fixed batch size
             second = first
         self.add(node, first, second)
 

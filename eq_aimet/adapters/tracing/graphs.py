@@ -1,4 +1,4 @@
-"""Rewriting of a traced graph: no operation in place."""
+"""Rewriting a traced graph so that no operation works in place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["TracedGraph", "changes_in_place", "in_place_to_plain"]
 
 @dataclass(frozen=True)
 class TracedGraph:
-    """A graph with what the tracer knows of its nodes.
+    """A graph, and the tracer's records of its nodes.
 
     Attributes:
         graph: The graph; it is changed in place.
@@ -41,12 +41,13 @@ _IN_PLACE_OPERATORS: dict[Any, Callable[..., Any]] = {
 
 
 def in_place_to_plain(traced: TracedGraph) -> None:
-    """Make each operation in place one out of place, in the graph itself.
+    """Replace each in-place operation of the graph by an out-of-place operation; works in place.
 
     Later uses of the input take the operation's result.
 
     Raises:
-        ExportError: If a view of the changed tensor is used later, which would not see the change any more.
+        ExportError: If a later operation uses a view of the changed tensor, because the view would no longer
+            show the change.
     """
     order = {node: position for position, node in enumerate(traced.graph.nodes)}
     for node in list(traced.graph.nodes):
@@ -68,12 +69,12 @@ def in_place_to_plain(traced: TracedGraph) -> None:
 
 
 def changes_in_place(node: fx.Node) -> bool:
-    """Return whether an operation, which is not a module, changes its first argument."""
+    """Return whether an operation that is not a module changes its first argument."""
     return node.op != "call_module" and _out_of_place(node, False) is not None
 
 
 def _out_of_place(node: fx.Node, is_in_place_module: bool) -> Callable[[fx.Node], None] | None:
-    """Return what makes `node` work out of place, or `None` if it does."""
+    """Return the change that makes `node` work out of place, or `None` if `node` needs no change."""
     if not node.args or not isinstance(node.args[0], fx.Node):
         return None
     if node.op == "call_module":

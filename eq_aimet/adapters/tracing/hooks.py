@@ -1,6 +1,7 @@
 """Hooks, parametrizations and replaced `forward`s of a module that is recorded as a whole.
 
-A hook runs on symbolic values, so that the graph holds whatever it does. A parametrization is computed once.
+A hook runs on symbolic values, so the graph contains all operations of the hook. A parametrization is
+computed once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 def has_hooks(module: torch.nn.Module) -> bool:
-    """Return whether a call of the module runs a hook beside those of weight and spectral norms."""
+    """Return whether a call of the module runs a hook other than the hooks of weight and spectral norms."""
     return bool(
         module._forward_hooks
         or torch_module._global_forward_hooks
@@ -37,14 +38,14 @@ def has_hooks(module: torch.nn.Module) -> bool:
 
 
 def has_own_forward(module: torch.nn.Module) -> bool:
-    """Return whether the module's `forward` was replaced on the object, and is not that of its class."""
+    """Return whether a `forward` set on the object replaces the `forward` of the module's class."""
     return "forward" in vars(module)
 
 
 def call_with_hooks(
     module: torch.nn.Module, record: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Return `record` of the arguments, with the module's hooks before and after it."""
+    """Return the result of `record` on the arguments, and run the module's hooks before and after it."""
     if not has_hooks(module):
         return record(*args, **kwargs)
     vars(module)["forward"] = record
@@ -55,7 +56,7 @@ def call_with_hooks(
 
 
 def refresh_reparametrization(module: torch.nn.Module) -> None:
-    """Compute, in place, the weight that `weight_norm` or `spectral_norm` has a pre-hook for."""
+    """Compute, in place, the weight that the pre-hook of `weight_norm` or `spectral_norm` would compute."""
     with torch.no_grad():
         for hook in _reparametrizations(module):
             hook(module, ())
@@ -65,7 +66,7 @@ def without_reparametrization(module: torch.nn.Module) -> torch.nn.Module:
     """Return a copy without hooks, in which normed and parametrized weights are plain parameters."""
     shell = module.__class__.__new__(module.__class__)
     vars(shell).update(vars(module))
-    # Hooks may hold the whole model, so they are not copied; those of the norms hold names only.
+    # Hooks may hold the whole model, so they are not copied. The hooks of the norms hold only names.
     for name, value in vars(module).items():
         if name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")) and isinstance(
             value, dict
@@ -78,7 +79,7 @@ def without_reparametrization(module: torch.nn.Module) -> torch.nn.Module:
         remove = remove_weight_norm if isinstance(hook, WeightNorm) else remove_spectral_norm
         remove(twin, hook.name)
     if parametrize.is_parametrized(twin):
-        with torch.enable_grad():  # else torch makes the weight a buffer
+        with torch.enable_grad():  # without gradients, torch makes the weight a buffer
             for name in list(twin.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(twin, name, leave_parametrized=True)
     return twin

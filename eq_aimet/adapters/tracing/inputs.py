@@ -17,12 +17,12 @@ __all__ = ["BoundInputs", "bind_inputs", "with_types_of", "without_types"]
 
 @dataclass(frozen=True)
 class BoundInputs:
-    """Inputs by the names of the parameters that take them.
+    """The inputs, by the names of the parameters of `forward`.
 
     Attributes:
         values: Each input by its name, which the plain model's `forward` will take.
         positional: The names of the inputs that are passed by position.
-        keywords: For each input that is passed by keyword, the keyword, which is its name.
+        keywords: The name of each input that is passed by keyword, which is also its keyword.
     """
 
     values: dict[str, Any]
@@ -100,7 +100,7 @@ def _with_own_types(model: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[An
 
 
 def without_types(value: Any) -> Any:
-    """Return the value with the tensors of typed tensors, in tuples, lists and dictionaries too."""
+    """Return the value with tensors instead of typed tensors, also in tuples, lists and dictionaries."""
     if is_typed_tensor(value):
         return value.tensor
     if isinstance(value, dict):
@@ -113,7 +113,7 @@ def without_types(value: Any) -> Any:
 
 
 def with_types_of(symbols: Any, value: Any) -> Any:
-    """Return the symbols in the types that `value` has in their places."""
+    """Return the symbols, each wrapped in the field type that `value` has in the same place."""
     if is_typed_tensor(value):
         return type(value)(symbols, value.type)
     if isinstance(value, dict):

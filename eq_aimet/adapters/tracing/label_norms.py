@@ -1,9 +1,9 @@
-"""Batch norms of fields by label: one norm over all channels in front of the branches, which AIMET folds.
+"""Batch norms of fields by label, merged into one norm before the branches, which AIMET can fold.
 
 A `MultipleModule` gives each label of fields a norm of its own. In the plain graph several selections of
 channels read one tensor, and a batch norm follows each of them. A batch norm scales and shifts each channel
-by itself, so one norm over all channels computes the same before the selections, right behind the
-convolution.
+independently. So one norm over all channels, directly after the convolution and before the selections,
+computes the same values.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STATISTICS = ("running_mean", "running_var", "weight", "bias")
 
 @dataclass(frozen=True)
 class _Branch:
-    """A selection of channels, and the batch norm that alone reads it, if one does."""
+    """A selection of channels, and its batch norm if this norm is the only reader of the selection."""
 
     selection: fx.Node
     channels: torch.Tensor
@@ -40,7 +40,7 @@ def merge_label_norms(traced: TracedGraph, modules: dict[str, torch.nn.Module]) 
         traced: The graph.
         modules: The modules of the graph by name; the merged norms are added.
     """
-    # From the back, so that a norm moves over a reordering of all channels too.
+    # The loop starts at the last node, so a norm also moves past a reordering of all channels.
     for source in reversed(list(traced.graph.nodes)):
         branches = _branches(traced, modules, source)
         first = next((branch for branch in branches if branch.norm is not None), None)
@@ -63,7 +63,7 @@ def merge_label_norms(traced: TracedGraph, modules: dict[str, torch.nn.Module]) 
 
 
 def _branches(traced: TracedGraph, modules: dict[str, torch.nn.Module], source: fx.Node) -> list[_Branch]:
-    """Return the branches of `source`, or an empty list where another operation reads it too."""
+    """Return the branches of `source`, or an empty list if another operation also reads `source`."""
     example = traced.examples.get(source)
     if not isinstance(example, torch.Tensor) or example.dim() != 4 or not source.users:
         return []
@@ -77,7 +77,7 @@ def _branches(traced: TracedGraph, modules: dict[str, torch.nn.Module], source: 
         if not isinstance(norm, torch.nn.BatchNorm2d) or norm.running_mean is None or not norm.affine:
             reader = norm = None
         elif sum(node.target == reader.target for node in traced.graph.nodes if reader is not None) > 1:
-            reader = norm = None  # the norm runs in another place too
+            reader = norm = None  # another node also calls this norm
         branches.append(_Branch(user, _channels(selection), reader, norm))
     every = torch.cat([branch.channels for branch in branches])
     return branches if len(every.unique()) == len(every) else []
@@ -118,7 +118,7 @@ def _merged_norm(branches: list[_Branch], channels: int) -> torch.nn.BatchNorm2d
 
 
 def _merged_blocks(branches: list[_Branch], channels: int) -> LayerBlocks | None:
-    """Return the blocks of all channels, or `None` where a branch has none or its blocks are not adjacent."""
+    """Return the blocks of all channels, or `None` if a branch has no blocks or no adjacent blocks."""
     size_at: dict[int, int] = {}
     parts: list[tuple[torch.Tensor, tuple[Action, ...]]] = []
     for branch in branches:
@@ -156,7 +156,7 @@ def _merged_actions(
 
 
 def _drop_selections_of_all_channels(traced: TracedGraph, modules: dict[str, torch.nn.Module]) -> None:
-    """Replace a concatenation that puts selected channels back in their order by their source; in place."""
+    """Replace, in place, a concatenation that restores the channel order of its source by this source."""
     for node in list(traced.graph.nodes):
         joined = _module_of(modules, node)
         if not isinstance(joined, Concat) or joined.dim != 1:

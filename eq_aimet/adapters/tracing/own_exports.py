@@ -1,7 +1,7 @@
 """Users' own equivariant modules with an `export()` of their own.
 
-Such a module is traced. Its `export()` serves only if its `forward` can't be traced, and if the exported
-module computes what the module does.
+The tracer first traces such a module. It uses `export()` only if the `forward` can't be traced, and if the
+exported module computes the same outputs as the module.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _TOLERANCE = 1e-5  # relative to the largest value
 
 
 def own_export(module: Any, path: str, error: Exception) -> torch.nn.Module | None:
-    """Return what the module's own `export()` gives, or `None` if its class defines none.
+    """Return the result of the module's own `export()`, or `None` if its class defines no `export()`.
 
     Args:
         module: The module, which could not be traced.
         path: The module's path in the model.
-        error: Why the module could not be traced.
+        error: The reason why the module could not be traced.
 
     Raises:
-        ExportError: If `export()` fails, or returns something that can't be called.
+        ExportError: If `export()` fails, or if it returns an object that can't be called.
     """
     library = library_of(module)
     if library is None:
@@ -53,10 +53,10 @@ def own_export(module: Any, path: str, error: Exception) -> torch.nn.Module | No
 def check_own_export(
     module: torch.nn.Module, path: str, exported: torch.nn.Module, args: tuple[Any, ...], known: Examples
 ) -> None:
-    """Check that the exported module computes what `module` does on the dummy input.
+    """Check that the exported module and `module` return the same output on the dummy input.
 
     Raises:
-        ExportError: If it fails there, or computes something else.
+        ExportError: If the exported module fails on the dummy input, or if its output differs.
     """
     tensors = [known.first[symbol.node] for symbol in without_types(args) if isinstance(symbol, fx.Proxy)]
     inputs = [
@@ -76,7 +76,7 @@ def check_own_export(
 
 
 def _in_eval_mode(module: Any) -> Any:
-    """Return a copy in eval mode; the change of the mode expands its filters anew."""
+    """Return a copy in eval mode; the mode change makes the library expand the filters again."""
     return copy_module(module).train().eval()
 
 

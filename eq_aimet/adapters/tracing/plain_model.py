@@ -1,8 +1,8 @@
 """From a network of equivariant and torch modules to a plain model.
 
-The network's own `forward` runs once on symbolic values. Each value carries its result on the dummy input, so
-that shapes are known and code that looks at them runs as usual; only decisions that depend on the data, or on
-the batch size, are refused.
+The network's own `forward` runs once on symbolic values. Each value carries its result on the dummy input.
+So the shapes are known, and code that reads shapes runs as usual. The tracer refuses only decisions that
+depend on the data or on the batch size.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ __all__ = ["trace_plain_model"]
 def trace_plain_model(
     model: torch.nn.Module, inputs: BoundInputs, convert: ModuleConverter
 ) -> fx.GraphModule:
-    """Return a plain model that computes what `model` does in eval mode.
+    """Return a plain model that computes the same outputs as `model` in eval mode.
 
     Args:
-        model: The network; equivariant modules and ordinary torch.
+        model: The network, built from equivariant modules and ordinary torch modules.
         inputs: Dummy inputs of its `forward`: tensors, typed tensors, or containers of them.
-        convert: Gives the plain module of an equivariant one, or `None` for a module to trace into.
+        convert: Returns the plain twin of an equivariant module, or `None` for a module to trace into.
 
     Raises:
         ExportError: If the network can't be traced, or has a module without a plain equivalent.
@@ -60,7 +60,7 @@ def trace_plain_model(
     operations_to_modules(traced, attributes, tracer.plain_modules)
     merge_label_norms(traced, tracer.plain_modules)
     _drop_unused(graph)
-    # A copy does not remember this tracer, which unpickling the model would otherwise ask for.
+    # A copy holds no reference to this tracer; otherwise unpickling the model would need the tracer.
     plain_graph = fx.Graph()
     plain_graph.output(plain_graph.graph_copy(graph, {}))
     plain_graph.lint()
@@ -77,7 +77,7 @@ def _copy(value: Any) -> Any:
 
 
 def _drop_unused(graph: fx.Graph) -> None:
-    """Remove in place the operations and attributes that nothing uses; layers stay, used or not."""
+    """Remove unused operations and attributes in place; layers stay, even unused layers."""
     for node in reversed(graph.nodes):
         if (
             node.op in ("call_function", "call_method", "get_attr")
@@ -97,7 +97,7 @@ def _is_converted_whole(model: torch.nn.Module, convert: ModuleConverter) -> boo
 
 
 class _Holder(torch.nn.Module):
-    """Calls the one module that is to be converted: the tracer converts what a model calls, not the model."""
+    """Calls one module, so that the tracer converts it; the tracer converts only called modules."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Casts in `forward`: those that change nothing go, others follow the precision of the plain model."""
+"""Casts in `forward`: a cast without effect is removed; other casts follow the plain model's precision."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_precision(node: fx.Node, examples: dict[fx.Node, Any]) -> None:
     """Refuse a node that computes in float16 or bfloat16.
 
     Raises:
-        ExportError: If the node turns other numbers into such ones.
+        ExportError: If the node turns numbers of another type into float16 or bfloat16.
     """
     dtype = getattr(examples[node], "dtype", None)
     if dtype in _LOW and isinstance(examples[node], torch.Tensor):

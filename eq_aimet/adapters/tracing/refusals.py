@@ -1,4 +1,4 @@
-"""What the tracer says when a model can't be exported: the place in the code, the reason, the way round."""
+"""The errors for a model that can't be exported: the place in the code, the reason and the workaround."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def data_dependent(what: str) -> ExportError:
-    """Return the error for a line of the model that needs a tensor's values; `what` it does with them."""
+    """Return the error for a line of the model that needs a tensor's values; `what` names the use."""
     return ExportError(
         f"The model can't be traced: {_here()} {what}. "
         "A plain graph has one path for all data: take this decision out of `forward`."
@@ -43,7 +43,7 @@ def data_dependent(what: str) -> ExportError:
 
 
 def fixed_batch_size(what: str) -> ExportError:
-    """Return the error for a line of the model that fixes the batch size; `what` it does."""
+    """Return the error for a line of the model that fixes the batch size; `what` describes the line."""
     return ExportError(
         f"The model can't be traced: {_here()} {what}. "
         "The exported model would take this batch size only: write `x.shape[0]` where the size is used, "
@@ -60,7 +60,7 @@ def shared_in_place(operation: str, scope: str) -> ExportError:
 
 
 def wrong_type(module: Any, path: str, received: str, expected: Any) -> ExportError:
-    """Return the error for a module that is called with something else than its field type."""
+    """Return the error for a call of a module with an input that does not have the module's field type."""
     return ExportError(
         f"`model.{path}` ({type(module).__name__}): received {received}, expected a `GeometricTensor` of "
         f"type {expected}. "
@@ -127,7 +127,7 @@ def low_precision(dtype: torch.dtype) -> ExportError:
 
 
 def tracing_error(error: Exception, model: torch.nn.Module, inputs: BoundInputs) -> Exception:
-    """Return the error for a model whose `forward` can't be traced, or fails without tracing too."""
+    """Return the error for a model whose `forward` can't be traced, or fails even without tracing."""
     failure = _failure_without_tracing(model, inputs)
     place, reason = place_of(failure or error), _reason(failure or error)
     if failure is None:
@@ -157,12 +157,12 @@ def _failure_without_tracing(model: torch.nn.Module, inputs: BoundInputs) -> Exc
     try:
         twin = copy_module(model).eval()
         args, kwargs = copy.deepcopy(inputs.arguments(inputs.values))
-    except Exception:  # noqa: BLE001 - then nothing is known
+    except Exception:  # noqa: BLE001 - without a copy, the exception is unknown
         return None
     try:
         with torch.no_grad():
             twin(*args, **kwargs)
-    except Exception as failure:  # noqa: BLE001 - it is what is asked for
+    except Exception as failure:  # noqa: BLE001 - the caller asks for this exception
         return failure
     return None
 
@@ -172,7 +172,7 @@ def _reason(error: BaseException) -> str:
 
 
 def is_raised_by_user(error: BaseException) -> bool:
-    """Return whether a line of the user's own raised the error, and not torch or a library."""
+    """Return whether the user's own code raised the error, and not torch or a library."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and not frames[-1].filename.startswith(_foreign())
 

@@ -1,4 +1,4 @@
-"""What holds while a model is traced, and is undone afterwards."""
+"""Temporary changes during the tracing of a model, which are undone afterwards."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def ready_to_trace(model: torch.nn.Module, tracer: Tracer) -> Iterator[None]:
 
 
 class _FunctionRecorder(TorchFunctionMode):
-    """Records functions of torch whose arguments are symbolic, those without tensors too."""
+    """Records torch functions with symbolic arguments, also functions without tensor arguments."""
 
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class _FunctionRecorder(TorchFunctionMode):
 
 @contextmanager
 def _eval_flags(model: torch.nn.Module) -> Iterator[None]:
-    """Show `forward` the eval mode by the flags alone: a library's `train()` would rebuild the filters."""
+    """Set only the mode flags to eval mode, because a library's `train()` would rebuild the filters."""
     flags = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in flags:
@@ -93,7 +93,7 @@ def _eval_flags(model: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _unchanged(model: torch.nn.Module) -> Iterator[None]:
-    """Take back whatever `forward` and torch.fx store on the modules, in their dictionaries and lists."""
+    """Undo all changes of `forward` and torch.fx to module attributes, also in dictionaries and lists."""
     before = [(vars(module), _shallow(vars(module))) for module in model.modules()]
     try:
         yield
@@ -132,7 +132,7 @@ def _without_compiler() -> Iterator[None]:
 
 @contextmanager
 def _packed_sizes() -> Iterator[None]:
-    """Let `torch.zeros(batch, 3)` take a symbol as `torch.zeros((batch, 3))` does."""
+    """Let `torch.zeros(batch, 3)` accept a symbol, like `torch.zeros((batch, 3))`."""
     originals = {name: getattr(torch, name) for name in _SIZED}
 
     def packing(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
-"""Symbolic values: what `forward` works on while it is traced.
+"""Symbolic values, on which `forward` runs while it is traced.
 
 A symbolic tensor records each operation. It answers questions about its shape, dtype and device with plain
-Python values, as a real tensor does, so that Python code takes the branch that it takes without tracing. Only
-numbers that depend on the batch size are symbolic, because the plain model takes every batch size.
+Python values, as a real tensor does, so Python code takes the same branch as without tracing. Only numbers
+that depend on the batch size are symbolic, because the plain model takes every batch size.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class TensorSymbol(fx.Proxy):
         return self.tracer.examples[self.node]
 
     def _change(self, operation: Callable[..., Any], other: Any) -> Any:
-        """Record a change in place, which torch.fx would record as a new value."""
+        """Record an in-place change; torch.fx itself would record it as a new value."""
         return self.tracer.create_proxy("call_function", operation, (self, other), {})
 
     def __mul__(self, other: Any) -> Any:
@@ -133,7 +133,8 @@ class Shape(tuple):
 class NumberSymbol(fx.Proxy):
     """A number that depends on the batch size.
 
-    Arithmetic on it is recorded. Whatever would fix the batch size of the plain model is refused.
+    The symbol records arithmetic. It refuses every operation that would fix the batch size of the plain
+    model.
     """
 
     tracer: Any  # the `Tracer` that made the symbol
@@ -157,7 +158,7 @@ class NumberSymbol(fx.Proxy):
         raise fixed_batch_size("decides on the batch size")
 
     def _compare(self, operation: Callable[[Any, Any], bool], other: Any) -> bool:
-        """Return the result of a comparison that all batches share, such as that of two batch sizes."""
+        """Return the result of a comparison that is the same for all batches, such as of two batch sizes."""
         if not isinstance(other, (int, float)):
             return operation(object(), other) if operation in (operator.eq, operator.ne) else bool(self)
         results = self.tracer.on_each_batch(operation, self, other)

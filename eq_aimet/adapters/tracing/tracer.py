@@ -36,7 +36,7 @@ from eq_aimet.symmetry.calling import tensors_in
 
 __all__ = ["ModuleConverter", "Tracer", "wrap_in_type"]
 
-# Gives the plain module of an equivariant one, or `None` for a module to trace into.
+# Returns the plain twin of an equivariant module, or `None` for a module to trace into.
 ModuleConverter = Callable[[torch.nn.Module], "torch.nn.Module | None"]
 
 
@@ -45,7 +45,7 @@ class Tracer(ValueTracer):
 
     Args:
         inputs: The dummy inputs of each parameter of `forward`.
-        convert: Gives the plain module of an equivariant one, or `None` for a module to trace into.
+        convert: Returns the plain twin of an equivariant module, or `None` for a module to trace into.
     """
 
     def __init__(self, inputs: BoundInputs, convert: ModuleConverter) -> None:
@@ -57,8 +57,8 @@ class Tracer(ValueTracer):
     def call_module(
         self, m: torch.nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Record a module's plain twin, or trace into the module, with its hooks in either case."""
-        if self.is_paused or m is self.root:  # a module at work on real tensors
+        """Record a module's plain twin, or trace into the module; in both cases its hooks run."""
+        if self.is_paused or m is self.root:  # the module runs on real tensors
             return forward(*args, **kwargs)
         inner = unwrapped(m)
         if inner is not m:
@@ -72,7 +72,7 @@ class Tracer(ValueTracer):
         return call_with_hooks(m, functools.partial(self._record_module, m, path), args, kwargs)
 
     def _path_of(self, module: torch.nn.Module) -> str:
-        """Return the path of a module; one that `forward` has made, or keeps in a list, gets a new name."""
+        """Return the path of a module; a module created in `forward`, or kept in a list, gets a new name."""
         try:
             return self.path_of_module(module)
         except NameError:
@@ -104,9 +104,9 @@ class Tracer(ValueTracer):
         return wrap_in_type(result, out_type)
 
     def _target_of_call(self, path: str) -> str:
-        """Return the path of the plain module to call: a module without weights gets a copy for each call.
+        """Return the path of the plain module to call; each call of a module without weights gets a copy.
 
-        AIMET quantizes the output of a module that runs twice at most once. Blocks of residual networks often
+        If a module runs twice, AIMET quantizes at most one of its outputs. Blocks of residual networks often
         have a single ReLU, which they call after each convolution.
         """
         is_first = path not in self.called
@@ -154,11 +154,11 @@ class Tracer(ValueTracer):
         return self._record_module(module, path, *args, **kwargs)
 
     def _mark(self) -> tuple[fx.Node | None, set[str]]:
-        """Return where the graph ends now, and the modules that it has."""
+        """Return a mark: the current end of the graph and the current modules."""
         return next(iter(reversed(self.graph.nodes)), None), set(self.plain_modules)
 
     def _take_back(self, mark: tuple[fx.Node | None, set[str]]) -> None:
-        """Remove whatever the graph got after the mark."""
+        """Remove all nodes and modules that were added after the mark."""
         last, names = mark
         for node in reversed(self.graph.nodes):
             if node is last:
@@ -197,7 +197,7 @@ class Tracer(ValueTracer):
         return None if twin is None else self._placed(twin)
 
     def _placed(self, twin: torch.nn.Module) -> torch.nn.Module:
-        """Return `twin` on the device of the inputs, which modules without weights don't know."""
+        """Return `twin` on the device of the inputs, because a module without weights has no device."""
         first = next(iter(tensors_in(without_types(self.inputs.values))), None)
         if first is None:
             return twin
@@ -205,7 +205,7 @@ class Tracer(ValueTracer):
 
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
         """Return whether a module is copied as a whole."""
-        # eq_aimet's own plain modules have quantized twins and stay whole, as torch's do.
+        # eq_aimet's own plain modules have quantized twins, so they stay whole, like torch's modules.
         own = type(m).__module__.startswith(plain.__name__)
         return library_of(m) is None and (own or super().is_leaf_module(m, module_qualified_name))
 

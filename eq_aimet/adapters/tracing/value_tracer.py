@@ -1,4 +1,4 @@
-"""The part of the tracer that knows values: inputs, attributes, operations, and their results."""
+"""The part of the tracer that handles values: inputs, attributes, operations, and their results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from eq_aimet.symmetry.calling import map_tensors, tensors_in
 
 __all__ = ["ValueTracer"]
 
-# What a tensor's form says, as opposed to its values.
+# The attributes that depend on a tensor's form and not on its values.
 _FORM = frozenset(
     [
         "size",
@@ -56,7 +56,7 @@ class ValueTracer(fx.Tracer):
 
     def __init__(self, inputs: BoundInputs) -> None:
         super().__init__()
-        # Functions of `math` would be recorded otherwise, and fix the batch size when the model is exported.
+        # Otherwise torch.fx would record functions of `math`, and the export would fix the batch size.
         self._autowrap_search, self._autowrap_function_ids = [], set()
         self.inputs = inputs
         self.known = Examples()
@@ -64,8 +64,8 @@ class ValueTracer(fx.Tracer):
         self.scopes: dict[fx.Node, str] = {}
         self._is_computing = False
         self._thread = threading.get_ident()
-        # The paths of parameters and buffers, and the symbols of those that `forward` has asked for. Tensors
-        # are known by their identity: libraries define the hash of a module by its contents.
+        # The paths of parameters and buffers, and the symbols of those that `forward` has asked for. The
+        # keys are the identities of the tensors, because libraries hash a module by its contents.
         self.tensor_paths: dict[int, str] = {}
         self.attribute_symbols: dict[str, Any] = {}
 
@@ -95,7 +95,7 @@ class ValueTracer(fx.Tracer):
         return with_types_of(self.symbol(node), value)
 
     def create_arg(self, a: Any) -> Any:
-        """Return what stands for a value in the graph; a typed tensor stands for its tensor."""
+        """Return the graph's representation of a value; a typed tensor is represented by its tensor."""
         if isinstance(a, fx.Proxy):
             return a.node
         if is_typed_tensor(a):
@@ -128,7 +128,7 @@ class ValueTracer(fx.Tracer):
             with self._paused():
                 value = operator.attrgetter(target)(self.root)
             if isinstance(value, torch.Tensor):
-                value = value.detach().clone()  # an operation in place must not reach the source
+                value = value.detach().clone()  # an in-place operation must not change the source
             self.known.add(node, value, value)
         return node
 
@@ -142,7 +142,7 @@ class ValueTracer(fx.Tracer):
         type_expr: Any = None,
         proxy_factory_fn: Any = None,
     ) -> Any:
-        """Record a node, compute it on the dummy input, and return what `forward` gets for it."""
+        """Record a node, compute it on the dummy input, and return its value for `forward`."""
         node = self.create_node(kind, target, self.create_arg(args), self.create_arg(kwargs), name, type_expr)
         self.scopes[node] = self.scope.module_path
         if kind != "get_attr":
@@ -160,7 +160,7 @@ class ValueTracer(fx.Tracer):
         return target
 
     def symbol(self, node: fx.Node) -> Any:
-        """Return what `forward` gets for a node: a symbol, a container of symbols, or a plain value."""
+        """Return the value of a node for `forward`: a symbol, a container of symbols, or a plain value."""
         first, second = self.known.both(node)
         if isinstance(first, torch.Tensor):
             return TensorSymbol(node, self)
@@ -180,7 +180,7 @@ class ValueTracer(fx.Tracer):
         raise fixed_batch_size(f"makes a {type(first).__name__} out of the batch size")
 
     def _container(self, node: fx.Node, first: Any, second: Any) -> Any:
-        """Return the container that a node gives, with a symbol for each part."""
+        """Return the container that a node returns, with a symbol for each part."""
         if len(first) != len(second):
             raise fixed_batch_size(f"gets as many tensors as the batch has images (`{_name(node)}`)")
         keys = list(first) if isinstance(first, dict) else range(len(first))
@@ -212,7 +212,7 @@ class ValueTracer(fx.Tracer):
         return NumberSymbol(node, self)
 
     def constant(self, tensor: TensorSymbol, what: str) -> torch.Tensor:
-        """Return the value of a tensor that does not depend on the inputs; others are refused."""
+        """Return the value of a tensor that does not depend on the inputs; other tensors are refused."""
         if tensor.node in self.known.variable:
             raise data_dependent(what)
         value: torch.Tensor = self.examples[tensor.node].detach()
@@ -233,17 +233,17 @@ class ValueTracer(fx.Tracer):
         return self.attribute_symbols[path]
 
     def proxy(self, node: fx.Node) -> Any:
-        """Return what `forward` gets for a node."""
+        """Return the value of a node for `forward`."""
         return self.symbol(node)
 
     @property
     def is_paused(self) -> bool:
-        """Whether a called module computes on real tensors; in another thread it always does."""
+        """Return whether a called module computes on real tensors, as it always does in other threads."""
         return self._is_computing or threading.get_ident() != self._thread
 
     @contextmanager
     def _paused(self) -> Iterator[None]:
-        """Compute on real tensors meanwhile."""
+        """Let called modules compute on real tensors inside the `with` block."""
         before, self._is_computing = self._is_computing, True
         try:
             yield

@@ -1,4 +1,4 @@
-"""Wrappers around a model that change how it runs, and not what it computes."""
+"""Wrappers around a model that change how the model runs, but not its outputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
     """Return the module inside `torch.compile`, `DataParallel` and `DistributedDataParallel`.
 
     Raises:
-        ExportError: If a wrapper has hooks, which the module inside would not run.
+        ExportError: If a wrapper has hooks, because the module inside would not run these hooks.
 
     Example:
         >>> unwrapped(torch.nn.DataParallel(torch.nn.ReLU()))

@@ -1,1 +1,1 @@
-"""What happens to a plain model before its simulation: batch norms folded, scales and biases moved."""
+"""Equalizes a plain model before its simulation: folds batch norms, moves scales and biases."""

@@ -1,4 +1,4 @@
-"""Which hooks hold in this thread, and which model AIMET scales in it at the moment.
+"""The hooks that are active in this thread, and the model that AIMET scales in this thread.
 
 Both are `ContextVar`s: two threads that equalize at once do not see each other's settings, models or reports.
 """
@@ -41,11 +41,11 @@ AIMET_LOCK = RLock()
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """What one installation of the hooks asks for.
+    """The settings of one installation of the hooks.
 
     Attributes:
-        high_bias_fold: Where the high-bias fold absorbs.
-        recorder: What writes the changes down, if anything does.
+        high_bias_fold: The mode of the high-bias fold.
+        recorder: The object that records the changes, or `None`.
     """
 
     high_bias_fold: HighBiasFoldMode
@@ -60,8 +60,8 @@ class Run:
         model: The model.
         trace: A forward pass of the model before anything was changed; `None` if no layer carries blocks.
         unsafe: The layers that must not be scaled, each with the reason.
-        folded: The batch norms that were folded since.
-        check: What is called after the scaling and before the high-bias fold.
+        folded: The batch norms that were folded since the forward pass.
+        check: The function that is called after the scaling and before the high-bias fold.
     """
 
     model: torch.nn.Module
@@ -74,7 +74,7 @@ class Run:
         """Note, in one forward pass, how scales pass through a model with blocks; works in place.
 
         Args:
-            inputs: What the model is called on, on the model's device.
+            inputs: The inputs of the model, on the model's device.
         """
         if self.trace is None and any(layer_blocks(module) is not None for module in self.model.modules()):
             self.trace = trace_scales(self.model, inputs)
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def layers(self) -> tuple[Any, ...]:
-        """The convolutions and linear layers, in the order in which they ran as far as that is known."""
+        """The convolutions and linear layers, in the order of their runs if this order is known."""
         modules = self.model.modules() if self.trace is None else self.trace.runs
         return tuple(module for module in modules if is_layer(module))
 
@@ -95,7 +95,7 @@ installed: list[Settings] = []
 
 
 def current_settings() -> Settings | None:
-    """Return the settings that hold here, or `None` where AIMET is to work as it does alone."""
+    """Return the settings that are active here, or `None` if AIMET must work without this package."""
     local = innermost.get()
     if local:
         return local[-1]
@@ -103,7 +103,7 @@ def current_settings() -> Settings | None:
 
 
 def with_settings(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a decorator: a replacement that takes the settings first, and AIMET's original without any.
+    """Return a decorator that calls the replacement with the settings, or AIMET's original without settings.
 
     One thread at a time runs the replacement.
     """
@@ -124,7 +124,7 @@ def with_settings(original: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def running(model: torch.nn.Module) -> Iterator[Run]:
-    """Go on with the run of a model, or begin one that ends with this context."""
+    """Continue the run of a model, or begin a run that ends with this context."""
     run = ACTIVE_RUN.get()
     if run is not None and run.model is model:
         yield run

@@ -1,4 +1,4 @@
-"""How AIMET is given a model: AIMET traces a model with `torch.jit.trace`, which takes tensors alone."""
+"""Prepares a model for AIMET, which traces it with `torch.jit.trace`; this function takes only tensors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["traceable_call", "without_compilation"]
 
 @contextmanager
 def traceable_call(model: torch.nn.Module, inputs: Any, output: Any) -> Iterator[Any]:
-    """Let a model take and return tensors alone, in place, until the context ends; return its inputs.
+    """Let a model take and return only tensors, in place, until the context ends; return its inputs.
 
     Args:
         model: The model.
         inputs: A tensor; a tuple or list of positional inputs; or a dictionary of inputs by name.
-        output: What the model returns for them. If inputs and output consist of tensors, nothing changes.
+        output: The model's output for `inputs`. If inputs and output consist of tensors, nothing changes.
     """
     if _holds_tensors(inputs) and _holds_tensors(output):
         yield tuple(inputs) if isinstance(inputs, list) else inputs
@@ -40,7 +40,7 @@ def _holds_tensors(value: Any) -> bool:
 
 @contextmanager
 def without_compilation(model: torch.nn.Module) -> Iterator[None]:
-    """Run the parts of a model that `torch.compile` compiled as they were written, until the context ends."""
+    """Run the compiled parts of a model without `torch.compile`, until the context ends."""
     changes: list[tuple[Any, str, Any]] = []
     for module in model.modules():
         written = module._modules.get("_orig_mod")

@@ -1,4 +1,4 @@
-"""What `equalize_equivariant` refuses, before anything is changed."""
+"""The checks of `equalize_equivariant`'s arguments, before the model is changed."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ def make_inputs(model: torch.nn.Module, input_shapes: Any, dummy_input: Any) -> 
     """Return the inputs that the model is called on, as copies on the model's device.
 
     Raises:
-        InvalidArgumentError: If there is neither an input nor a shape, the input has no values, or the
-            model's `forward` does not take inputs of this number or of these names.
+        InvalidArgumentError: If both `dummy_input` and `input_shapes` are missing, the input has no values,
+            or the model's `forward` does not take inputs of this number or of these names.
     """
     if dummy_input is None and input_shapes is None:
         raise InvalidArgumentError(

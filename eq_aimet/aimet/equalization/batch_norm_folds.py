@@ -1,4 +1,4 @@
-"""Which batch norms AIMET may fold into a layer, and why the others stay, as one forward pass shows it."""
+"""Finds the batch norms that AIMET may fold, and the reason for each other norm, in one forward pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["drop_faulty_folds", "fault_of_fold", "reason_not_folded"]
 
 
 def drop_faulty_folds(trace: Trace, *lists: list[Any]) -> dict[torch.nn.Module, str]:
-    """Take the pairs that can't be folded out of AIMET's lists, in place; return the reason for each norm.
+    """Remove the pairs that can't be folded from AIMET's lists, in place; return the reason for each norm.
 
     Args:
         trace: A forward pass of the model.
@@ -51,7 +51,7 @@ def fault_of_fold(trace: Trace, first: torch.nn.Module, second: torch.nn.Module)
 
 
 def reason_not_folded(trace: Trace, norm: torch.nn.Module) -> str:
-    """Return why AIMET does not fold a batch norm, judged by what comes before it."""
+    """Return why AIMET does not fold a batch norm, judged by the step before the norm."""
     step = next((step for step in trace.steps if step.module is norm), None)
     if not trace.runs[norm]:
         return "it does not run"

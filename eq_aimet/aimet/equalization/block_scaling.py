@@ -1,4 +1,4 @@
-"""AIMET's cross-layer scaling, with the range of a block in place of the range of a channel."""
+"""AIMET's cross-layer scaling, with the range of a block instead of the range of a channel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ClsSet = tuple[Convolution, ...]
 
 @dataclass(frozen=True)
 class _StandIn:
-    """Stands for a layer in AIMET's pairing, so that a block-wise depthwise layer looks channel-wise."""
+    """Replaces a layer in AIMET's pairing, so that a block-wise depthwise layer looks channel-wise."""
 
     layer: Convolution
     groups: int
@@ -53,8 +53,8 @@ def convert_layer_group(
     """Return the CLS sets of a group of consecutive layers, by AIMET's own pairing.
 
     Args:
-        layer_group: Consecutive layers. AIMET's function empties the list; this function leaves the list as
-            it is if a layer has blocks.
+        layer_group: Consecutive layers. AIMET's function empties the list; this function does not change the
+            list if a layer has blocks.
         original: AIMET's `GraphSearchUtils.convert_layer_group_to_cls_sets`.
     """
     if all(layer_blocks(layer) is None for layer in layer_group):

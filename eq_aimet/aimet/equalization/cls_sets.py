@@ -1,4 +1,4 @@
-"""Which layers AIMET may scale: convolutions in a row, as one forward pass of the model shows them.
+"""Finds the layers that AIMET may scale: consecutive convolutions in one forward pass of the model.
 
 AIMET's own graph does not show that a layer runs twice, that its output is also an output of the model, or
 that a forward hook changes it.
@@ -22,7 +22,7 @@ __all__ = ["have_relu_between", "layers_in_a_row", "unsafe_layers"]
 
 
 def unsafe_layers(trace: Trace) -> dict[torch.nn.Module, str]:
-    """Return the layers that scaling would change for several places at once, each with the reason."""
+    """Return the layers whose scaling would affect several places at once, each with the reason."""
     holders = Counter(
         parameter.data_ptr()
         for module in trace.names
@@ -47,7 +47,7 @@ def unsafe_layers(trace: Trace) -> dict[torch.nn.Module, str]:
 def layers_in_a_row(
     trace: Trace, unsafe: Collection[torch.nn.Module], folded: Collection[torch.nn.Module]
 ) -> list[list[Convolution]]:
-    """Return the groups of convolutions with nothing but ReLU and PReLU modules between, as AIMET forms them.
+    """Return AIMET's groups of convolutions: only ReLU and PReLU modules lie between the layers of a group.
 
     Args:
         trace: A forward pass of the model.
@@ -84,7 +84,7 @@ def have_relu_between(
 
 
 def _between(trace: Trace, step: Step, folded: Collection[torch.nn.Module]) -> list[Step]:
-    """Return the steps after one, as long as each is the only reader of the last, up to what is no ReLU."""
+    """Return the next steps up to the first that is not a ReLU, while each is the last one's only reader."""
     steps: list[Step] = []
     while True:
         (value,) = step.written

@@ -34,22 +34,22 @@ def equalize_equivariant(
     *,
     high_bias_fold: str = "unpadded",
 ) -> EqualizationReport:
-    """Equalize a plain model with rotation blocks in place, and return what was done to each convolution.
+    """Equalize a plain model with rotation blocks in place, and return a report on each layer.
 
     Runs AIMET's `equalize_model` (batch-norm folding, cross-layer scaling, high-bias fold) with
     `equivariant_hooks` installed. The scales are constant on each block, so the model stays as equivariant as
-    it was (arXiv 2004.09691, section 4.1). If anything fails, the model is as it was before.
+    it was (arXiv 2004.09691, section 4.1). If an error occurs, the model stays unchanged.
 
     Args:
-        model: A model out of `export_model`, or one whose layers were tagged with `tag_blocks`. In train
-            mode, too, batch norms are folded with their running statistics.
+        model: A model from `export_model`, or a model whose layers were tagged with `tag_blocks`. Batch norms
+            are folded with their running statistics, also if the model is in train mode.
         input_shapes: Shape of the input, or a list of shapes; used if there is no `dummy_input`.
         dummy_input: The input of one forward pass: a tensor; a tuple or list of positional inputs; or a
-            dictionary of inputs by name. The values matter only to the comparison of the outputs before and
-            after. An input whose values are all equal or not finite would show nothing there, and is
-            replaced by random numbers.
-        high_bias_fold: `"unpadded"` absorbs only where the next layer has no zero padding (exact there, up to
-            the 3σ assumption), `"all"` does as AIMET does, `"off"` absorbs nowhere.
+            dictionary of inputs by name. The values matter only in the comparison of the outputs before and
+            after. If all values are equal or a value is not finite, random numbers replace the input, because
+            such an input would not show a change.
+        high_bias_fold: `"unpadded"` absorbs bias only if the next layer has no zero padding (exact up to the
+            3σ assumption), `"all"` absorbs bias wherever AIMET does, `"off"` absorbs no bias.
 
     Raises:
         InvalidArgumentError: If an argument is of the wrong kind, or the model does not take the input.
@@ -109,7 +109,7 @@ def _core_of(model: Any) -> Any:
 
 @dataclass
 class _FaultyError(Exception):
-    """The model computes something else after equalization."""
+    """The function of the model changed during equalization."""
 
     error: FunctionChangedError
     check: FunctionCheck
@@ -123,7 +123,7 @@ class _FaultyError(Exception):
 
 
 def _equalize(model: torch.nn.Module, inputs: Any, high_bias_fold: str, *, by_shape: bool) -> Recorder:
-    """Equalize a model in place; return what was done."""
+    """Equalize a model in place; return the record of the changes."""
     run, recorder = Run(model), Recorder()
     try:
         run.look_at(inputs)

@@ -1,4 +1,4 @@
-"""What AIMET's folds of batch norms and of high biases do while the hooks are installed.
+"""Replacements of AIMET's folds of batch norms and of high biases while the hooks are installed.
 
 Each function takes AIMET's original and returns its replacement; `hooks.py` draws the sequence of the calls.
 """
@@ -45,7 +45,7 @@ def folding_all_norms(original: Callable[..., Any]) -> Any:
 
 
 def folding_norms(original: Callable[..., Any]) -> Any:
-    """Return the batch-norm fold that keeps biases tied and notes what each norm tells of the outputs."""
+    """Return the batch-norm fold that keeps biases tied and notes the output statistics of each norm."""
 
     @with_settings(original)
     def fold_given(
@@ -58,7 +58,7 @@ def folding_norms(original: Callable[..., Any]) -> Any:
         original(model, conv_bn_pairs, bn_conv_pairs)
         for layer in tied:
             tie_bias(layer)
-        left = set(model.modules())  # AIMET leaves a norm where it is that it can't fold
+        left = set(model.modules())  # AIMET does not move a norm that it can't fold
         for layer, norm in conv_bn_pairs:
             if norm not in left:
                 record_statistics(layer, output_statistics(norm))

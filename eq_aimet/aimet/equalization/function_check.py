@@ -1,9 +1,10 @@
-"""The last net: whether equalization kept the function of a model, and which layer is at fault if not.
+"""The last check: whether equalization kept the function of a model, and otherwise the layer at fault.
 
-The scales are exact in theory. A rule that is wrong about one operation would change the function without a
-word. So the outputs before and after are compared in float64: for one image of the given input, for 8 times
-the image, and for -¼ of it. The comparison comes before the high-bias fold, and does not cover it: that fold
-changes the function by design where a value lies beyond three standard deviations (`high_bias_fold`).
+The scales are exact in theory. A wrong rule for one operation would change the function without an error
+message. So the outputs before and after are compared in float64: for one image of the given input, for 8
+times the image, and for -¼ of the image. The comparison comes before the high-bias fold and does not cover
+it. That fold changes the function by design if a value lies beyond three standard deviations
+(`high_bias_fold`).
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class FunctionCheck:
                 # Some models hold constants of one precision and can't run in another.
                 self._dtype, tolerance = None, _TOLERANCE_WITHOUT_DOUBLE
                 self._before = self._outputs(self._dtype)
-        # How much the model rounds in its own precision.
+        # The size of the model's rounding in its own precision.
         rounding = 0.0 if self._dtype is None else _largest_change(self._before, self._outputs(None))
         self._tolerance = max(tolerance, _ROUNDINGS * rounding)
 
@@ -114,7 +115,7 @@ class FunctionCheck:
             error: The error that the comparison raised.
             folds: For each layer the batch norm that was folded into it.
             names: The dotted name of each module.
-            partners: Says with which layers a layer was scaled.
+            partners: A function that returns the layers with which a layer was scaled.
             plugins: The plugins that added CLS sets.
         """
         before = self.signatures(names)

@@ -44,7 +44,7 @@ class Absorption:
 
     Attributes:
         source: The layer that loses bias.
-        sink: The layer that takes it.
+        sink: The layer that takes the bias.
         channels: The number of channels of the source that lost bias.
         largest: The largest |c|, after scaling.
         reason: The reason if no bias moved, or an empty string.
@@ -149,8 +149,8 @@ def fold_pair(pair: Any, norm: Any, mode: HighBiasFoldMode, *, norm_follows: boo
     Args:
         pair: AIMET's `ClsSetLayerPairInfo`.
         norm: The batch norm that was folded into the first layer, or `None`.
-        mode: Where to absorb.
-        norm_follows: Whether the batch norm came after the layer, so that it tells how the output is spread.
+        mode: The mode of the high-bias fold.
+        norm_follows: Whether the batch norm came after the layer and so gives the spread of its output.
     """
     source, sink = pair.layer1, pair.layer2
     reason = _reason_against(source, sink, norm, mode, norm_follows)

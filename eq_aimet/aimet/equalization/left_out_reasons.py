@@ -1,4 +1,4 @@
-"""Why a layer was not equalized: what stops a scale on its output side and on its input side."""
+"""The reasons why a layer was not equalized: a scale can't move on its output side or its input side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def reasons_left_out(recorder: Recorder, names: dict[torch.nn.Module, str]) -> d
     """Return the reason for each layer of the model that is in no scaled CLS set and in no region.
 
     Args:
-        recorder: What the hooks saw.
+        recorder: The changes that the hooks recorded.
         names: The dotted name of each module.
     """
     equalized = {layer for scaled in recorder.scaled for layer in scaled.layers}

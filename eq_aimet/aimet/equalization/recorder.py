@@ -1,4 +1,4 @@
-"""What happens to a model during one equalization, written down for the report."""
+"""Records the changes to a model during one equalization, for the report."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Recorder:
     Attributes:
         folds: The batch norms that were folded.
         not_folded: The batch norms that AIMET would have folded wrongly, each with the reason.
-        dropped: CLS sets that a plugin took out.
+        dropped: CLS sets that a plugin removed.
         added: CLS sets that a plugin added, each with the name of the plugin.
         scaled: The CLS sets that were scaled.
         joints: The places that scales belong to, in the search for regions.
         regions: The regions that were scaled.
         unsafe: The layers that must not be scaled, each with the reason.
         ranges_before: The block ranges of each layer after batch-norm folding, before scaling.
-        absorptions: What the high-bias fold did at each joint.
+        absorptions: The result of the high-bias fold at each joint.
     """
 
     folds: list[Fold] = field(default_factory=list)

@@ -39,7 +39,7 @@ def scale_regions(joints: Joints) -> list[ScaledRegion]:
     and r₂ that of all sink channels. A scale that has no source, no sink, or only zeros on one side stays 1.
 
     Args:
-        joints: What `find_joints` returns.
+        joints: The result of `find_joints`.
     """
     sources, sinks = joints.sources, joints.sinks
     count = max((int(joint.scales.max()) for joint in [*sources, *sinks]), default=0) + 1
@@ -85,7 +85,7 @@ def _regions(parts: list[Ids], count: int) -> list[Ids]:
 
     Args:
         parts: For each side of a layer, the numbers of the scales that its channels take.
-        count: How many scales there are.
+        count: The number of scales.
     """
     parts = [part for part in parts if part.size]
     classes = joined_classes([part[:-1] for part in parts], [part[1:] for part in parts], count)

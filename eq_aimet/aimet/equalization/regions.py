@@ -2,8 +2,8 @@
 
 AIMET's CLS sets are two or three layers in a row. A region is more general: several sources and several
 sinks, with any operations between them that commute with a positive scale (ReLU, pooling, masks, residual
-sums, group pooling, flattening …). Channels that have to share a scale are joined: the channels of a block,
-those that a sum adds, those that group pooling compares. The scales that remain are independent.
+sums, group pooling, flattening …). Channels that must share a scale are joined: the channels of a block, the
+channels that a sum adds, and the channels that group pooling compares. The remaining scales are independent.
 
 Equalization over such regions is brevitas' idea; here blocks of channels take the place of channels.
 """
@@ -59,7 +59,7 @@ def find_joints(
 
     Args:
         trace: A forward pass of the model.
-        held: Layers whose output channels keep their scale, since they were scaled already.
+        held: Layers whose output channels keep their scale, because these layers were scaled already.
         untouchable: Layers whose weights must not change at all, each with the reason.
         folded: Batch norms that were folded since the forward pass.
     """

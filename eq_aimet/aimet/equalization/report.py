@@ -46,13 +46,13 @@ class ClsSetRecord:
 
 @dataclass(frozen=True)
 class RegionRecord:
-    """A region that was scaled: what AIMET's CLS sets do not reach.
+    """A scaled region: layers that AIMET's CLS sets do not reach.
 
     Attributes:
-        sources: The names of the layers that write its channels.
-        sinks: The names of the layers that read them.
-        scales: The smallest and largest of its independent scales.
-        count: How many independent scales it has.
+        sources: The names of the layers that write the region's channels.
+        sinks: The names of the layers that read the region's channels.
+        scales: The smallest and the largest independent scale of the region.
+        count: The number of independent scales.
     """
 
     sources: tuple[str, ...]
@@ -63,22 +63,22 @@ class RegionRecord:
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """What was done to one convolution or linear layer.
+    """The changes to one convolution or linear layer.
 
     Attributes:
-        name: Its dotted name.
-        kind: Its class, kernel and groups.
-        blocks_out: Sizes of the blocks of its output channels; empty if it carries none.
-        roles: What it is in its CLS sets and regions: source, depthwise or sink.
+        name: The layer's dotted name.
+        kind: The layer's class, kernel and groups.
+        blocks_out: The sizes of the blocks of the output channels; empty if the layer carries no blocks.
+        roles: The layer's roles in its CLS sets and regions: source, depthwise or sink.
         cls_sets: The names of the members of its CLS sets.
         regions: The numbers of its regions in the report, counted from 1.
         ranges_before: Smallest and largest range of its output blocks after batch-norm folding, before
             scaling; dead blocks are not counted. `None` if the layer did not run.
         ranges_after: The same after equalization.
         absorbed_into: The layer that took some of its bias, or an empty string.
-        absorbed_channels: How many channels lost some.
-        not_absorbed: Why the high-bias fold moved nothing.
-        reason: Why it is in no CLS set and no region; empty if it was equalized.
+        absorbed_channels: The number of channels that lost bias.
+        not_absorbed: The reason if the high-bias fold moved no bias.
+        reason: The reason if the layer is in no CLS set and no region; empty if it was equalized.
     """
 
     name: str
@@ -112,12 +112,12 @@ class NormRecord:
 
 @dataclass(frozen=True)
 class EqualizationReport:
-    """What `equalize_equivariant` did: every layer is in it, equalized or left out with the reason.
+    """The report of `equalize_equivariant`: every layer, either equalized or left out with the reason.
 
     Attributes:
-        layers: All convolutions and linear layers in execution order, then those that did not run.
+        layers: All convolutions and linear layers in execution order, then the layers that did not run.
         cls_sets: AIMET's CLS sets in the order in which they were scaled.
-        regions: What lies beyond them: several sources and sinks, or pooling, sums and masks between.
+        regions: The other scaled groups: several sources or sinks, or pooling, sums and masks between layers.
         norms: All batch norms that the model had.
         high_bias_fold: The mode of the high-bias fold.
     """
@@ -135,7 +135,7 @@ class EqualizationReport:
 
     @property
     def left_out(self) -> tuple[LayerRecord, ...]:
-        """The layers that are in neither, each with its `reason`."""
+        """The layers that are in no CLS set and in no region, each with its `reason`."""
         return tuple(layer for layer in self.layers if not layer.cls_sets and not layer.regions)
 
     @property

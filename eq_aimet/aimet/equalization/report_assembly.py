@@ -1,4 +1,4 @@
-"""Writing the report of an equalization from what the hooks saw."""
+"""Writes the report of an equalization from the changes that the hooks recorded."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def make_report(
     """Return the report of an equalization.
 
     Args:
-        recorder: What the hooks saw.
-        names: The dotted name of each module that the model had before.
+        recorder: The changes that the hooks recorded.
+        names: The dotted name of each module that the model had before the equalization.
         high_bias_fold: The mode of the high-bias fold.
     """
     reasons = reasons_left_out(recorder, names)

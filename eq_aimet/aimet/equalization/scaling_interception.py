@@ -1,4 +1,4 @@
-"""What AIMET's cross-layer scaling does while the hooks are installed.
+"""Replacements of AIMET's cross-layer scaling while the hooks are installed.
 
 Each function takes AIMET's original and returns its replacement; `hooks.py` draws the sequence of the calls.
 """
@@ -60,7 +60,7 @@ def converting(original: Callable[..., Any]) -> Any:
 
 
 def scaling_model(original: Callable[..., Any]) -> Any:
-    """Return the scaling of a model as one run, which AIMET's other functions are told of."""
+    """Return the scaling of a model as one run that AIMET's other functions can look up."""
 
     @with_settings(original)
     def scale_model(
@@ -154,7 +154,7 @@ def _prepare(run: Run, cls_sets: list[ClsSet], settings: Settings) -> None:
     known: list[Any] = list(found)
     for plugin in tell_plugins("eq_aimet_cls_sets", model=run.model, cls_sets=cls_sets):
         for cls_set in cls_sets:
-            # By identity: whatever a plugin puts into the list may not be comparable.
+            # By identity, because the objects that a plugin puts into the list may not be comparable.
             if not any(cls_set is one for one in known):
                 check_cls_set(cls_set, run.model, run.unsafe, plugin)
                 known.append(cls_set)
@@ -164,7 +164,7 @@ def _prepare(run: Run, cls_sets: list[ClsSet], settings: Settings) -> None:
         settings.recorder.dropped += [cls_set for cls_set in found if cls_set not in cls_sets]
         settings.recorder.ranges_before |= {layer: output_ranges(layer) for layer in run.layers}
     if run.trace is not None:
-        # First, so that AIMET's sets are left with equal ranges.
+        # Regions come first, so that AIMET's sets end with equal ranges.
         held = {layer for cls_set in [*found, *cls_sets] for layer in cls_set[:-1]}
         joints = find_joints(run.trace, held, run.unsafe, run.folded)
         regions = scale_regions(joints)

@@ -1,1 +1,1 @@
-"""From a simulation to an ONNX file, and the file against its simulation."""
+"""Exports a simulation to an ONNX file, and compares the file with its simulation."""

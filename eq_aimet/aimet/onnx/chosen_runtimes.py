@@ -1,4 +1,4 @@
-"""The runtimes that `verify_onnx` knows by name: its own, and those of plugins."""
+"""The runtimes that `verify_onnx` knows by name: its own runtimes, and the runtimes of plugins."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def chosen_runtimes(names: Any) -> list[Runtime]:
     """Return the runtimes of these names.
 
     Raises:
-        InvalidArgumentError: If `names` is empty or no tuple or list of known names, or repeats one.
+        InvalidArgumentError: If `names` is empty, is not a tuple or list of known names, or repeats a name.
         MissingPackageError: If a runtime is not installed.
-        PluginError: If a plugin's runtime fails or is none.
+        PluginError: If a plugin's runtime fails, or the plugin's object is not a runtime.
     """
     known = _known_runtimes()
     is_list = isinstance(names, (tuple, list)) and len(names) > 0

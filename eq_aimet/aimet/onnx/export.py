@@ -1,4 +1,4 @@
-"""An INT8 ONNX file out of a simulation: `export_onnx`."""
+"""Exports a simulation to an INT8 ONNX file: `export_onnx`."""
 
 from __future__ import annotations
 
@@ -52,29 +52,29 @@ def export_onnx(
 ) -> OnnxReport:
     """Write `sim` as an INT8 ONNX file, with AIMET's encodings file beside it, and return a report.
 
-    AIMET's own exporter writes the file, with quantized weights. Then the biases are brought to the scale of
-    their layers' sums, operators are arranged so that onnxruntime's integer kernels compute them, and one
-    representative of each orbit of weights is stored. `sim` stays as it is, at any moment: all of this is
-    done on a copy in float32. Either all files are new, or, after an error or Ctrl-C, all are as they were.
+    AIMET's own exporter writes the file, with quantized weights. Then the function gives each bias the scale
+    of its layer's sums, rewrites operators so that onnxruntime's integer kernels compute them, and stores one
+    representative of each orbit of weights. All steps work on a copy in float32, so `sim` never changes. If
+    the function succeeds, all files are new. After an error or Ctrl-C, all files are as they were before.
 
-    If a bias does not fit into int32, because all weights of its channel are zero, the file gets a larger
-    scale for these weights than the simulation, and the report names it. `make_portable` does the same on
-    the simulation.
+    A bias may not fit into int32 if all weights of its channel are zero. The file then gets a larger scale
+    for these weights than the simulation has, and the report names the weight. `make_portable` raises the
+    scale in the simulation.
 
     Args:
         sim: AIMET's simulation in float32 or float64, encodings computed and tied. After `make_portable` the
             file does not depend on kernels that saturate.
-        dummy_input: A batch as the device will take it: a tensor, a tuple of tensors, or a dictionary of
-            tensors by name. The file takes tensors of these shapes, and returns the tensors of the model's
-            output one by one.
+        dummy_input: A batch in the shapes that the device will use: a tensor, a tuple of tensors, or a
+            dictionary of tensors by name. The file takes tensors of these shapes, and returns the tensors of
+            the model's output one by one.
         path: The file to write. Its name ends in `.onnx`. The encodings go to the same name ending in
             `.encodings`.
         storage: "orbits" for representatives that standard operators expand when the file is opened,
             "plain" for whole weights as AIMET writes them.
         arranged: Whether to rewrite operators for onnxruntime, see `eq_aimet.deploy.onnx.arrangement`.
         float_model: Whether to write the FP32 network as well, to the same name ending in `.float.onnx`. The
-            encodings name its tensors; Qualcomm's converters take the two.
-        opset_version: The version of ONNX's operators, from 13 on.
+            encodings name the tensors of this network; Qualcomm's converters take both files.
+        opset_version: The version of ONNX's operators, at least 13.
 
     Raises:
         InvalidArgumentError: If an argument is not as described; if encodings are missing or not tied, or a

@@ -21,8 +21,8 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     """Return the path to write an ONNX file to.
 
     Raises:
-        InvalidArgumentError: If it is not a path, is a folder, doesn't end in `.onnx`, or its folder does not
-            exist or can't be written to.
+        InvalidArgumentError: If `path` is not a path, is a folder, or does not end in `.onnx`; or if its
+            folder does not exist or is not writable.
     """
     is_path = isinstance(path, (str, os.PathLike)) and "\0" not in str(path) and str(path) != ""
     target = Path(path if is_path else "")
@@ -50,7 +50,7 @@ def check_choices(storage: Any, arranged: Any, float_model: Any, opset_version: 
     """Check the options of `export_onnx`.
 
     Raises:
-        InvalidArgumentError: If an option is not as described there.
+        InvalidArgumentError: If the value of an option is not allowed by `export_onnx`.
     """
     if storage not in _STORAGES:
         raise InvalidArgumentError(

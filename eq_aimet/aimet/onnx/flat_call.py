@@ -13,7 +13,7 @@ __all__ = ["flatten_call", "value_names"]
 
 
 def value_names(kind: str, places: Sequence[str]) -> list[str]:
-    """Return the names in the file of the tensors at these places of the model's inputs or outputs.
+    """Return the file's names for the tensors at these places of the model's inputs or outputs.
 
     Example:
         >>> value_names("input", ["input"]), value_names("output", ["0", "boxes.1"])
@@ -23,9 +23,9 @@ def value_names(kind: str, places: Sequence[str]) -> list[str]:
 
 
 def flatten_call(model: torch.nn.Module, inputs: Any) -> tuple[list[str], list[str]]:
-    """Have a model take the tensors in `inputs` one by one and return a tuple of tensors, in place.
+    """Change a model in place so that it takes tensors one by one and returns a tuple of tensors.
 
-    The names of its layers stay as they are.
+    The names of the model's layers do not change.
 
     Args:
         model: A model that nothing else uses.

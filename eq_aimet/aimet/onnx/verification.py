@@ -1,4 +1,4 @@
-"""A deployed file, held against the simulation that it came from: `verify_onnx`."""
+"""Compares a deployed file with its simulation: `verify_onnx`."""
 
 from __future__ import annotations
 
@@ -56,27 +56,27 @@ def verify_onnx(
     runs: int = 20,
     reference_images: int = 2,
 ) -> VerificationReport:
-    """Return how the file behaves in one or more runtimes, and how that compares with `sim`.
+    """Return a report on the file in one or more runtimes, and its agreement with `sim`.
 
-    Runtimes have default options but for the number of threads. `sim` stays as it is. The file is refused
-    unless `export_onnx` wrote it from this simulation as it is now, and nobody changed it since. If the
-    comparison proves nothing (all outputs equal, say), the report is not `is_bit_exact` and names the reason
-    in `unverified`.
+    Runtimes have default options except the number of threads. `sim` does not change. The function refuses
+    the file unless `export_onnx` wrote it from this simulation, and neither file nor simulation changed since
+    then. If the comparison proves nothing (for example, all outputs are equal), `is_bit_exact` of the report
+    is False and `unverified` names the reason.
 
     Args:
         path: A file that `export_onnx` wrote.
         sim: The simulation that it was exported from.
         inputs: Images as the model takes them, (images, channels, H, H); a tuple of several inputs, or a
-            dictionary of inputs by name. Inputs of four or more dimensions are turned; others stay.
-        elements: Multiples of 90° or `Element`s, as `equivariance_error` takes them; the exact elements of
-            the model's layers if left out.
-        transform_output: How an element acts on an output, as `equivariance_error` takes it: a function of
-            (output, element), or of (output, element, name).
+            dictionary of inputs by name. Inputs of four or more dimensions are turned; other inputs are not.
+        elements: Multiples of 90° or `Element`s, as in `equivariance_error`. The default is the exact
+            elements of the model's layers.
+        transform_output: The function that applies an element to an output, as in `equivariance_error`: a
+            function of (output, element), or of (output, element, name).
         runtimes: The names of the runtimes to check: "onnxruntime", "qnn-htp" (Qualcomm's HTP; on x86
             Qualcomm's emulation of it, which is slow), "openvino", or a plugin's. Latency, operators and the
             integer reference always refer to onnxruntime.
-        threads: The numbers of threads to check the elements at, 1 to 128.
-        runs: The number of runs of the file and of the FP32 model that the latency is the median of.
+        threads: The numbers of threads with which the elements are checked, 1 to 128.
+        runs: The number of runs of the file and of the FP32 model. The latency is the median of these runs.
         reference_images: The number of images that the integer reference evaluates as well.
 
     Raises:
@@ -143,8 +143,8 @@ def verify_onnx(
 def integer_outputs(sim: QuantizationSimModel, inputs: torch.Tensor) -> torch.Tensor:
     """Return the first output of `sim` in the arithmetic of the device, computed without the runtime.
 
-    The sim's own forward pass simulates quantization in floats; this one accumulates in int32 and
-    requantizes as onnxruntime does, so that sim and device agree bit for bit.
+    The sim's own forward pass simulates quantization in floats. This function accumulates in integers and
+    requantizes as onnxruntime does, so that its result agrees with the device bit for bit.
 
     Args:
         sim: A simulation that `export_onnx` would take.

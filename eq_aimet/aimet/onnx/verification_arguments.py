@@ -25,7 +25,7 @@ def check_counts(threads: Any, runs: Any, reference_images: Any) -> None:
     """Check the numbers of threads, runs and reference images.
 
     Raises:
-        InvalidArgumentError: If one is not a whole number in its range, or no number of threads is given.
+        InvalidArgumentError: If a value is not a whole number in its range, or `threads` is empty.
     """
     is_list = isinstance(threads, (list, tuple)) and len(threads) > 0
     if not is_list or not all(_is_whole(count, 1, _MOST_THREADS) for count in threads):
@@ -46,10 +46,10 @@ def check_counts(threads: Any, runs: Any, reference_images: Any) -> None:
 
 
 def check_origin(path: str | os.PathLike[str], facts: Mapping[str, str], fingerprint: str) -> None:
-    """Check that a file came from the simulation as it is now.
+    """Check that a file came from this simulation, and that the simulation did not change since then.
 
     Raises:
-        InvalidArgumentError: If the weights or encodings of the simulation are others.
+        InvalidArgumentError: If the weights or encodings of the simulation differ from those at the export.
     """
     if facts.get("simulation") != fingerprint:
         raise InvalidArgumentError(
@@ -64,8 +64,8 @@ def check_images(inputs: Any, specs: Sequence[FileInput]) -> list[torch.Tensor]:
     """Return the inputs as the file takes them, in the file's order, on the CPU.
 
     Raises:
-        InvalidArgumentError: If they do not have the names, shapes and types of the file's inputs, hold no
-            image, or hold values that are not finite.
+        InvalidArgumentError: If `inputs` do not have the names, shapes and types of the file's inputs, hold
+            no image, or hold values that are not finite.
     """
     named = named_tensors(inputs, "input")
     by_name = dict(zip(value_names("input", list(named)), named.values(), strict=True))
@@ -122,7 +122,7 @@ def _is_whole(value: Any, least: int, most: int | None) -> bool:
 
 
 def _unfit(tensor: torch.Tensor | None, spec: FileInput) -> str:
-    """Return in which way a tensor does not fit an input of the file, or an empty string."""
+    """Return the reason why a tensor does not fit an input of the file, or an empty string."""
     if tensor is None:
         return f"no tensor for the input `{spec.name}`"
     shown = f"a tensor of shape {tuple(tensor.shape)} and {tensor.dtype}"

@@ -1,4 +1,4 @@
-"""The simulation that a file came from, and its FP32 model, run on the images of a verification."""
+"""Runs the simulation of a file, and its FP32 model, on the images of a verification."""
 
 from __future__ import annotations
 

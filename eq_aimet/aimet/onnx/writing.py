@@ -18,8 +18,8 @@ from eq_aimet.errors import EqAimetError, InvalidArgumentError
 
 __all__ = ["FileNames", "write_encodings", "write_float", "write_quantized"]
 
-# Warnings of the exporters about their own insides: how each text starts, its category, and the module that
-# the warning points at. A warning about the model itself reaches the caller.
+# Warnings of the exporters about their own code: the start of each text, its category, and the module that
+# the warning names. A warning about the model itself reaches the caller.
 _WARNINGS: tuple[tuple[str, type[Warning], str], ...] = (
     # AIMET branches on its own encodings while torch.jit traces it.
     ("Converting a tensor to a Python boolean", torch.jit.TracerWarning, r"aimet_torch\."),
@@ -54,7 +54,7 @@ class FileNames:
         return {
             "input_names": value_names("input", self.inputs),
             "output_names": value_names("output", self.outputs),
-            # The exporter on torch.jit keeps the layers' names for their weights, by which orbits find them.
+            # The exporter on torch.jit names weights after their layers; orbit storage finds weights by name.
             "dynamo": False,
             "opset_version": self.opset_version,
         }
@@ -103,7 +103,7 @@ def write_float(
 
 @contextmanager
 def _exporting() -> Iterator[None]:
-    """Silence the exporters' warnings about their own insides, and translate their errors."""
+    """Silence the exporters' warnings about their own code, and translate their errors."""
     try:
         with warnings.catch_warnings():
             for message, category, module in _WARNINGS:

@@ -1,8 +1,8 @@
-"""Take the systematic error of quantized weights off the biases: `correct_bias`.
+"""Subtracts the systematic error of quantized weights from the biases: `correct_bias`.
 
 Rounding a layer's weights from W to Ŵ moves the mean of its output by (Ŵ − W) E[x] (Nagel et al., "Data-Free
-Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721, equation 17). A bias can take
-this error off exactly. The means come from data, or from the statistics of the batch norms.
+Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721, equation 17). A change of
+the bias can cancel this error exactly. The means come from data, or from the statistics of the batch norms.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Forward = Callable[[torch.nn.Module], Any]
 
 
 def correct_bias(sim: QuantizationSimModel, forward: Forward | None = None) -> BiasCorrectionReport:
-    """Take off each layer's bias the error that quantization makes in the mean of its output; works in place.
+    """Subtract the quantization error of each layer's mean output from the layer's bias; works in place.
 
     With `forward` the errors are measured: the simulation runs with and without its quantizers, and each
     layer is corrected in the order in which the layers run. Without `forward` the errors are computed: the
@@ -40,7 +40,7 @@ def correct_bias(sim: QuantizationSimModel, forward: Forward | None = None) -> B
     ReLU), and the correction needs no data. Channels that the group ties get one correction, so that their
     biases stay equal. Conventional networks are corrected as well.
 
-    The encodings of weights stay as they are. With `forward`, the encodings of the layers' outputs are
+    The encodings of weights do not change. With `forward`, the encodings of the layers' outputs are
     computed again, since the corrected outputs may leave the former ranges; frozen encodings stay.
     `make_portable` rounds biases, so call it afterwards.
 
@@ -51,12 +51,14 @@ def correct_bias(sim: QuantizationSimModel, forward: Forward | None = None) -> B
             times and must give the model the same images each time.
 
     Returns:
-        What was taken off the bias of each layer, and the error of the layer's mean before and after.
+        The amount that was subtracted from the bias of each layer, and the error of the layer's mean before
+        and after.
 
     Raises:
         InvalidArgumentError: If `sim` is not AIMET's or lacks encodings, the weights of a layer are no longer
-            tied, the encoding of a bias is frozen, `forward` fails, gives other images on each call or no
-            finite ones, or neither data nor statistics are there. The simulation is as it was before.
+            tied, or the encoding of a bias is frozen; if `forward` fails, gives different images on each
+            call, or gives values that are not finite; or if `forward` is missing and the model has no
+            statistics. The simulation stays unchanged.
 
     Example:
         >>> import torch
@@ -105,8 +107,8 @@ def _correct_empirically(
     before = runs.errors()
     with remove_activation_quantizers(sim.model):
         runs.correct()
-    # The corrected outputs may leave the former ranges. With new ranges, what clipping and rounding of the
-    # activations does to the means is corrected, too.
+    # The corrected outputs may leave the former ranges. With new ranges, the correction also covers the
+    # effect of clipping and rounding of the activations on the means.
     runs.calibrate_outputs()
     for _ in range(2):
         runs.correct(again=True)

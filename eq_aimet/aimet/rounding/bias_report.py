@@ -14,7 +14,7 @@ class CorrectedLayer:
 
     Attributes:
         name: The layer's full name in the model.
-        taken_off: How much was taken off the bias of each output channel.
+        taken_off: The amount that was subtracted from the bias of each output channel.
         error_before: The error of the layer's mean output before the correction: the root mean square, over
             the output channels, of the simulated mean minus the FP32 mean. The output is taken before its own
             quantizer. In a layer with tied channels, the means are those of the orbits of channels.
@@ -32,7 +32,7 @@ class CorrectedLayer:
 
 @dataclass(frozen=True)
 class BiasCorrectionReport:
-    """Which biases `correct_bias` corrected.
+    """The biases that `correct_bias` corrected.
 
     Attributes:
         method: `"empirical"` if the errors were measured on data, `"analytic"` if they were computed from

@@ -50,7 +50,7 @@ class BiasedLayer:
 
     @torch.no_grad()
     def set_change(self, change: torch.Tensor) -> None:
-        """Write the former bias plus `change`, tied; works in place, and adds a bias where there was none."""
+        """Write the former bias plus `change`, tied, in place; a layer without bias gets a bias."""
         self.change = self.tied(change)
         weight, module = self.module.get_parameter("weight"), self.module
         values = (self.former + self.change).to(weight.dtype)

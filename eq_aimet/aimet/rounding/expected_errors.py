@@ -1,9 +1,9 @@
 """The error of each layer's mean output, computed from batch-norm statistics instead of data.
 
 A batch norm gives a layer's output the mean β and the deviation |γ|. The ReLU behind it clips this normal
-distribution (Nagel et al., arXiv 1906.04721, appendix C). Here the model itself makes the inputs of the next
-layers out of evenly spaced quantiles of these distributions, so that sums, poolings and any other activation
-count as well. The padding of a convolution counts too.
+distribution (Nagel et al., arXiv 1906.04721, appendix C). Here the model itself computes the inputs of the
+next layers from evenly spaced quantiles of these distributions. The result therefore includes the effect of
+sums, poolings, other activations, and the padding of a convolution.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _IMAGES = 16
 def expected_errors(
     sim: QuantizationSimModel, layers: list[BiasedLayer]
 ) -> tuple[dict[torch.nn.Module, torch.Tensor], dict[torch.nn.Module, str]]:
-    """Return the error of each output channel's mean that rounding the weights is expected to make.
+    """Return the expected error of each output channel's mean that comes from rounding the weights.
 
     Args:
-        sim: The simulation, of which nothing is changed.
+        sim: The simulation; the function does not change it.
         layers: The layers whose errors are computed.
 
     Returns:
-        The errors by layer, each of shape (out,), and for the other layers the reason.
+        The errors by layer, each of shape (out,), and the other layers, each with the reason.
 
     Raises:
         InvalidArgumentError: If no layer has statistics, or the model cannot run on made-up inputs.
@@ -96,7 +96,7 @@ def normal_quantiles(
 
 
 def _statistics(model: torch.nn.Module) -> dict[torch.nn.Module, OutputStatistics]:
-    """Return the statistics that belong to the layers as they are.
+    """Return the statistics of the layers whose weights did not change since then.
 
     Raises:
         InvalidArgumentError: If there are no statistics.
@@ -145,7 +145,7 @@ def _output_axis(module: torch.nn.Module) -> int:
 
 
 def _run(sim: QuantizationSimModel) -> None:
-    """Run the model on NaN, which marks all that depends on the network's own input."""
+    """Run the model on NaN; NaN marks each value that depends on the network's own input."""
     parameter = next(sim.model.parameters())
     products = sim.connected_graph.get_all_products().values()
     shapes = [list(product.shape) for product in products if product.is_model_input]

@@ -1,4 +1,4 @@
-"""What AIMET's rounding functions do while the hooks are installed, one function for each patched name.
+"""Replacements of AIMET's rounding functions while the hooks are installed, one for each patched name.
 
 AIMET's functions stand on the left, the replacements of this package on the right:
 
@@ -11,8 +11,8 @@ AIMET's functions stand on the left, the replacements of this package on the rig
          └─ SequentialMse.optimize_module ────── searching_layer: finds which channels share a scale
              └─ SequentialMse._compute_loss ──── summing_loss: one loss per orbit of channels
 
-Each function here takes AIMET's original and returns its replacement. Where no hooks hold in the running
-thread, and for layers without actions, the replacement calls the original and does nothing else.
+Each function here takes AIMET's original and returns its replacement. If no hooks are active in the running
+thread, or a layer has no actions, the replacement only calls the original.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from eq_aimet.symmetry.shared_encodings import encoding_groups
 
 __all__ = ["changes_of_rounding"]
 
-# Which of a layer's channels share a scale, while AIMET searches the scales of this layer.
+# The groups of a layer's channels that share a scale, while AIMET searches the scales of this layer.
 _SHARED: ContextVar[torch.Tensor | None] = ContextVar("shared_scales", default=None)
 
-# Features that treat each weight by itself: the module, the class, a method that every call goes through and
-# that gets the model or the simulation, and the feature's name.
+# Features that treat each weight separately: the module, the class, a method that runs in every call and gets
+# the model or the simulation, and the feature's name.
 _REFUSED = (
     ("aimet_torch.gptvq.gptvq_weight", "GPTVQ", "_get_candidate_module_name_set", "GPTVQ"),
     ("aimet_torch.adascale.adascale_optimizer", "AdaScale", "_get_blocks", "AdaScale"),
@@ -71,12 +71,12 @@ def changes_of_rounding() -> list[tuple[Any, str, Any]]:
 
 
 def _as_classmethod(replacement: Callable[..., Any]) -> Any:
-    """Return a classmethod that leaves the class out, which AIMET's bound original knows already."""
+    """Return a classmethod that drops the class argument, because AIMET's original is bound already."""
     return classmethod(lambda cls, *arguments, **named: replacement(*arguments, **named))
 
 
 def adarounding(original: Callable[..., Any]) -> Any:
-    """Return AdaRound's main step, which refuses a model whose ties were lost before."""
+    """Return AdaRound's main step, which refuses a model whose weights are no longer tied."""
 
     @with_settings(original)
     def apply(settings: Settings, quant_sim: Any, model: torch.nn.Module, *others: Any, **named: Any) -> Any:
@@ -109,7 +109,7 @@ def rounding_loss(original: Callable[..., Any]) -> Any:
 
 
 def searching(original: Callable[..., Any]) -> Any:
-    """Return SeqMSE's main step, which refuses a simulation whose ties were lost before."""
+    """Return SeqMSE's main step, which refuses a simulation whose weights are no longer tied."""
 
     @with_settings(original)
     def apply(settings: Settings, model: torch.nn.Module, sim: Any, *others: Any, **named: Any) -> Any:
@@ -135,7 +135,7 @@ def searching_layer(original: Callable[..., Any]) -> Any:
 
 
 def summing_loss(original: Callable[..., Any]) -> Any:
-    """Return SeqMSE's loss of each channel and block, averaged over those that share a scale."""
+    """Return SeqMSE's loss of each channel and block, averaged over all that share a scale."""
 
     def compute(*arguments: Any, **named: Any) -> Any:
         losses = original(*arguments, **named)
@@ -146,7 +146,7 @@ def summing_loss(original: Callable[..., Any]) -> Any:
 
 
 def _shared_scales(quant_module: Any) -> torch.Tensor | None:
-    """Return the group of each channel's, and block's, loss; `None` if each channel is on its own."""
+    """Return the group of the loss of each channel and block; `None` if no channels share a scale."""
     blocks, weight = layer_blocks(quant_module), quant_module.weight
     if blocks is None or not blocks.actions:
         return None

@@ -23,7 +23,7 @@ Forward = Callable[[torch.nn.Module], Any]
 _Calls = list[tuple[torch.Tensor, int]]  # for each call of a layer: the channels' means, of how many values
 _Hook = Callable[[torch.nn.Module, tuple[Any, ...], dict[str, Any], Any], Any]
 
-# Another order of the same images changes their float64 sum by less.
+# If the same images come in another order, their float64 sum changes by less than this share.
 _ROUNDING = 1e-9
 
 
@@ -54,7 +54,7 @@ class DataRuns:
         return [self._layers[module] for module in self._reference]
 
     def errors(self) -> dict[str, torch.Tensor]:
-        """Return, by the layer's name, how far the simulated mean of each output channel is off.
+        """Return, by the layer's name, the error of the simulated mean of each output channel.
 
         Raises:
             InvalidArgumentError: If `forward` gives other images than in the first run.
@@ -69,9 +69,9 @@ class DataRuns:
     def correct(self, *, again: bool = False) -> None:
         """Correct the biases, in place, while the simulation runs.
 
-        Each call of a layer asks for a correction. The layer gets the mean over its calls so far; the calls
-        that are still to come count with the correction that the layer had before. The call is repeated with
-        this bias, so that the next layer sees a corrected input.
+        Each call of a layer gives a correction. The layer gets the mean correction over all its calls; for
+        calls that did not run yet, the layer's earlier correction is used. The call is repeated with the new
+        bias, so that the next layer sees a corrected input.
 
         Args:
             again: Whether the layers have a correction already.
@@ -134,7 +134,7 @@ class DataRuns:
         return sums
 
     def _compare(self, images: list[float], means: dict[torch.nn.Module, _Calls]) -> None:
-        """Check that a run saw the images of the first run, in whatever order."""
+        """Check that a run saw the images of the first run, in any order."""
         counts = [
             {module: sum(count for _, count in calls) for module, calls in run.items()}
             for run in (means, self._reference)
@@ -183,7 +183,8 @@ def _means(
 ) -> tuple[torch.Tensor, int]:
     """Return the mean of each channel of a layer's output before it is rounded, and the values per mean.
 
-    A bias cannot take off the rounding of an output that hardly varies, so this rounding is left out.
+    A bias cannot correct the rounding of an output that hardly varies, so the mean does not include this
+    rounding.
     """
     if any(quantizer is not None for quantizer in module.output_quantizers):
         with remove_output_quantizers(module):

@@ -31,11 +31,11 @@ class TiedAdaroundWrapper(AdaroundWrapper):
     def _init_param(self) -> None:
         super()._init_param()
         self.alpha = torch.nn.Parameter(self._of_orbits(self.alpha.detach()))
-        # `AdaroundLoss.compute_round_loss` gets nothing but this parameter.
+        # `AdaroundLoss.compute_round_loss` gets only this parameter.
         self.alpha.eq_aimet_orbits = self._orbits
 
     def apply_adaround(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the weights, each rounded as its orbit's variable says.
+        """Return the weights, each rounded by the variable of its orbit.
 
         One weight per orbit is computed and then copied, since a processor may round equal numbers
         differently at different places of a tensor.
@@ -59,7 +59,7 @@ class TiedAdaroundWrapper(AdaroundWrapper):
 
 
 def rounding_orbits(quant_module: Any) -> torch.Tensor | None:
-    """Return the orbits of a quantized layer's weights, or `None` if the group ties none of them."""
+    """Return the orbits of a quantized layer's weights, or `None` if the group does not tie the weights."""
     blocks = layer_blocks(quant_module)
     if blocks is None or not blocks.actions:
         return None

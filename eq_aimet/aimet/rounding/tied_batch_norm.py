@@ -1,4 +1,4 @@
-"""A batch norm whose statistics are taken over whole orbits of channels, as e2cnn's `InnerBatchNorm` does."""
+"""A batch norm that computes its statistics over whole orbits of channels, as e2cnn's `InnerBatchNorm`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["TiedBatchNorm"]
 class TiedBatchNorm:
     """The `forward` of a batch norm; in eval mode it does what the batch norm does.
 
-    In training mode the mean and the variance of a batch are those of all channels of an orbit together. The
-    running statistics of an orbit therefore stay equal, bit for bit. An object and not a function, so that a
-    copy of the batch norm gets a `forward` of its own.
+    In training mode the mean and the variance of a batch are computed over all channels of an orbit together.
+    The running statistics of an orbit therefore stay equal, bit for bit. This is an object and not a
+    function, so that a copy of the batch norm gets its own `forward`.
 
     Args:
         layer: A batch norm of torch.
@@ -53,7 +53,7 @@ class TiedBatchNorm:
 
 @torch.no_grad()
 def _update(layer: Any, means: torch.Tensor, variances: torch.Tensor) -> None:
-    """Move the running statistics towards those of the batch, in place, as torch does."""
+    """Move the running statistics towards the statistics of the batch, in place, as torch does."""
     if not layer.track_running_stats or layer.running_mean is None:
         return
     layer.num_batches_tracked.add_(1)

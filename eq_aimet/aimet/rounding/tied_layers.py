@@ -1,4 +1,4 @@
-"""Whether the weights of a model are still tied before a step relies on it."""
+"""Checks that the weights of a model are still tied, before a step relies on the ties."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def check_still_tied(argument: str, model: torch.nn.Module, path: str) -> None:
     Args:
         argument: The name of the argument of the public function that was called.
         model: A network, or the model of a simulation.
-        path: How the caller writes the model, e.g. `sim.model`.
+        path: The caller's expression for the model, e.g. `sim.model`.
 
     Raises:
-        InvalidArgumentError: If those of a layer differ.
+        InvalidArgumentError: If the values of a layer differ within an orbit.
     """
     for name, layer in model.named_modules():
         difference = layer_asymmetry(layer)

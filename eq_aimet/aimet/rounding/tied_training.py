@@ -1,9 +1,9 @@
 """Training that keeps the values of each orbit equal: `tie_parameters`.
 
 Every member of an orbit gets the sum of the gradients of all members, which is the gradient of one shared
-value. An optimizer that treats each number by itself (SGD, Adam, RMSprop …) then changes all members alike.
-After each step the members are made equal, bit for bit, so that neither rounding nor an optimizer of another
-kind drives them apart.
+value. An optimizer that treats each number separately (SGD, Adam, RMSprop …) then changes all members alike.
+After each step the members are made equal, bit for bit. They stay equal with every optimizer, and in spite of
+rounding.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class _Tie:
     """One parameter or buffer whose values are tied.
 
     Attributes:
-        name: Its full name in the model.
+        name: The full name of the parameter or buffer in the model.
         values: The parameter or buffer.
-        orbits: The orbit of each value, of its shape.
-        version: torch's count of changes to it, when the values of each orbit were equal last.
+        orbits: The orbit of each value, in the shape of `values`.
+        version: torch's count of changes to `values` when the values of each orbit were last equal.
     """
 
     name: str
@@ -91,7 +91,7 @@ class TiedParameters:
         return _no_ties, ()
 
     def remove(self) -> None:
-        """End the ties; the parameters are ordinary ones again, with equal values in each orbit."""
+        """End the ties; the parameters become ordinary parameters, with equal values in each orbit."""
         self._undos.close()
         for tie in self._ties.values():
             tie.version = -1
@@ -106,7 +106,7 @@ class TiedParameters:
         self.remove()
 
     def _watch_gradients(self) -> None:
-        """Have the gradient of each parameter that requires one summed over its orbits."""
+        """Sum the gradient of each parameter that requires a gradient over its orbits."""
         for key, tie in self._ties.items():
             if key not in self._hooked and tie.values.requires_grad and tie.values.is_leaf:
                 self._hooked.add(key)
@@ -131,13 +131,13 @@ def _no_ties() -> TiedParameters:
 
 
 def tie_parameters(model_or_sim: torch.nn.Module | QuantizationSimModel) -> TiedParameters:
-    """Keep the values of each orbit equal while a model is trained; the training loop stays as it is.
+    """Keep the values of each orbit equal while a model is trained; the training loop needs no change.
 
     Each parameter gets the sum of the gradients over its orbit, so that a step of the optimizer is the step
     that training one value per orbit would make. Learned encodings of AIMET's quantizers are tied too. Batch
     norms take their statistics over whole orbits of channels, in training and in AIMET's
-    `reestimate_bn_stats`. Gradient accumulation, mixed precision, and optimizers that were made before all
-    work. A clipped norm of the gradient counts each member of an orbit.
+    `reestimate_bn_stats`. Gradient accumulation and mixed precision work. The optimizer may be made before
+    the call. The norm in gradient clipping counts each member of an orbit.
 
     Args:
         model_or_sim: A plain model, or AIMET's simulation, in which layers carry actions and in which the
@@ -145,11 +145,11 @@ def tie_parameters(model_or_sim: torch.nn.Module | QuantizationSimModel) -> Tied
 
     Returns:
         A context manager. The ties hold at once, and until the end of the `with` block or until `remove()`;
-        an exception ends them too. Afterwards the parameters are ordinary ones.
+        an exception ends the ties, too. Afterwards the parameters are ordinary parameters.
 
     Raises:
-        InvalidArgumentError: If the argument is another object, no layer carries actions, or the values of an
-            orbit differ.
+        InvalidArgumentError: If the argument is neither a model nor a simulation, no layer carries actions,
+            or the values of an orbit differ.
 
     Example:
         >>> import torch

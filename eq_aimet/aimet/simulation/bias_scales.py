@@ -42,15 +42,15 @@ class RaisedScale:
 def raise_weight_scales(
     model: torch.nn.Module, running_copy: torch.nn.Module, inputs: Any
 ) -> tuple[RaisedScale, ...]:
-    """Raise weight scales in place where a bias would need more than 31 bits, and return which.
+    """Raise weight scales in place where a bias would need more than 31 bits; return the raised scales.
 
     Args:
         model: The simulated model to change.
-        running_copy: A copy of it, which shows the scale of each layer's input when it runs.
+        running_copy: A copy of the model. A run of the copy shows the scale of each layer's input.
         inputs: The inputs to run the copy on.
 
     Raises:
-        InvalidArgumentError: If such an encoding is frozen.
+        InvalidArgumentError: If the encoding of a weight whose scale must be raised is frozen.
     """
     input_scales = _smallest_input_scales(running_copy, inputs)
     raised = []
@@ -67,7 +67,7 @@ def raise_weight_scales(
 
 
 def _factors(module: Any, scale: torch.Tensor, input_scale: float) -> torch.Tensor:
-    """Return by what to multiply each weight scale, of the scale's shape."""
+    """Return the factor for each weight scale, as a tensor of the scale's shape."""
     flat = scale.detach().double().flatten()
     bias = module.bias.detach().double().abs()  # [channels]
     if flat.numel() == 1:
@@ -91,7 +91,7 @@ def _factors(module: Any, scale: torch.Tensor, input_scale: float) -> torch.Tens
 
 
 def _smallest_input_scales(model: torch.nn.Module, inputs: Any) -> dict[str, float]:
-    """Return, by layer, the smallest scale of the inputs of its runs, if a run has such a scale."""
+    """Return the smallest input scale of each layer over all runs; omit layers without an input scale."""
     seen: dict[str, float] = {}
 
     def look(name: str, module: Any, arguments: tuple[Any, ...]) -> None:

@@ -2,7 +2,7 @@
 
 Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721,
 section 5: the range of a layer's output is β ± n|γ| of the batch norm that was folded into it, with n = 6.
-AIMET computes the encodings as ever; what its quantizers see is made up from the statistics.
+AIMET computes the encodings as usual. Its quantizers see values that are made up from the statistics.
 """
 
 from __future__ import annotations
@@ -44,27 +44,30 @@ def calibrate_without_data(
 ) -> CalibrationReport:
     """Compute all encodings from the batch norms' statistics, in place; replaces `compute_encodings`.
 
-    The output of each layer with statistics ranges over mean ± n·σ, channel by channel. That of a
-    convolution or linear layer without them, such as a last one, ranges over all that its weight can make of
-    its inputs. Whatever lies between the layers (activations, sums, pooling, masks …) is computed from that
-    by the model itself. Weights get AIMET's usual encodings; frozen encodings stay.
+    If a layer has statistics, each channel of its output ranges over mean ± n·σ. If a convolution or linear
+    layer has no statistics (often the last layer), its output ranges over all values that its weight can
+    compute from the range of its inputs. From these outputs the model itself computes the ranges of the
+    modules between the layers (activations, sums, pooling, masks …). Weights get AIMET's usual encodings.
+    Frozen encodings stay.
 
     Args:
         sim: AIMET's simulation of a model whose batch norms were folded by `equalize_equivariant`, or by
-            AIMET's functions inside `equivariant_hooks`. Batch norms that were not folded count, too.
+            AIMET's functions inside `equivariant_hooks`. Batch norms that were not folded give statistics,
+            too.
         dummy_input: An input of the model: a tensor, a tuple of tensors, or a dictionary of tensors by name.
             Only the shapes matter.
-        input_range: The lowest and highest value of the model's inputs, which no statistics tell; as given,
-            that of images which are not normalized.
-        standard_deviations: n. Fewer clip more, more round more coarsely.
+        input_range: The lowest and highest value of the model's inputs. The statistics do not contain this
+            range. The default is the range of images that are not normalized.
+        standard_deviations: The n of mean ± n·σ. A smaller n clips more values; a larger n rounds more
+            coarsely.
 
     Returns:
-        The range of each activation encoding, and where it comes from.
+        The range of each activation encoding, and the origin of the range.
 
     Raises:
-        InvalidArgumentError: If `sim` isn't AIMET's, no layer has statistics or a layer was changed after
-            they were taken, the model does not take the input, or the range or n is not possible. The
-            simulation is as it was before.
+        InvalidArgumentError: If `sim` isn't AIMET's; if no layer has statistics, or a layer was changed after
+            its statistics were taken; if the model fails on `dummy_input`; or if `input_range` or
+            `standard_deviations` is invalid. The simulation stays unchanged.
 
     Example:
         >>> import torch

@@ -15,10 +15,10 @@ __all__ = ["check_input_range", "check_standard_deviations", "find_statistics"]
 
 
 def find_statistics(model: torch.nn.Module) -> dict[torch.nn.Module, OutputStatistics]:
-    """Return what is known of the quantized layers' outputs.
+    """Return the output statistics of each quantized layer that has them.
 
     Raises:
-        InvalidArgumentError: If nothing is, or a layer's statistics do not belong to its weights.
+        InvalidArgumentError: If no layer has statistics, or a layer's statistics do not fit its weights.
     """
     found: dict[torch.nn.Module, OutputStatistics] = {}
     for name, module in model.named_modules():
@@ -55,7 +55,7 @@ def check_standard_deviations(standard_deviations: Any) -> float:
     """Return n as a float.
 
     Raises:
-        InvalidArgumentError: If it is not a positive, finite number.
+        InvalidArgumentError: If `standard_deviations` is not a positive, finite number.
     """
     if not _is_number(standard_deviations) or not 0 < standard_deviations < math.inf:
         raise InvalidArgumentError(
@@ -71,7 +71,7 @@ def check_input_range(input_range: Any) -> tuple[float, float]:
     """Return the lowest and the highest value of the inputs.
 
     Raises:
-        InvalidArgumentError: If they are not two finite numbers in this order.
+        InvalidArgumentError: If `input_range` does not hold two finite numbers in this order.
     """
     fits = isinstance(input_range, list | tuple) and len(input_range) == 2
     if (

@@ -1,4 +1,4 @@
-"""What a calibration without data took its ranges from."""
+"""The report of a calibration without data: each range and its origin."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class QuantizedRange:
     """The range of one activation encoding.
 
     Attributes:
-        name: The module's name in the model; with ` (input)` behind it for an input encoding.
+        name: The module's name in the model; an input encoding has the suffix ` (input)`.
         lowest: The encoding's minimum.
-        highest: Its maximum.
-        origin: `"input"` of an input encoding, by the input range or of a constant; `"statistics"` of the
-            layer's own batch norm; `"bounds"` of a layer without statistics, by its weight and inputs;
-            `"inputs"` of a module between layers.
+        highest: The encoding's maximum.
+        origin: `"input"` if an input encoding comes from the input range or a constant; `"statistics"` if the
+            range comes from the layer's own batch norm; `"bounds"` if the layer has no statistics and the
+            range comes from its weight and inputs; `"inputs"` for a module between layers.
     """
 
     name: str
@@ -31,13 +31,13 @@ class QuantizedRange:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """What `calibrate_without_data` did.
+    """The ranges that `calibrate_without_data` set.
 
     Attributes:
-        standard_deviations: n of the ranges mean ± n·σ.
-        input_range: What the model's input may hold, as given.
+        standard_deviations: The n of the ranges mean ± n·σ.
+        input_range: The argument `input_range`: the lowest and highest value of the model's inputs.
         layers: The layers whose outputs have statistics.
-        bounded: The convolutions and linear layers that have none.
+        bounded: The convolutions and linear layers without statistics.
         ranges: The activation encodings, in the order of the model's modules.
     """
 

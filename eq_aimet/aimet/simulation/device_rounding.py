@@ -1,4 +1,4 @@
-"""Numbers that a simulation leaves in floats and a device rounds: biases, and ties of the inputs."""
+"""Roundings of a device that a simulation does not do: biases, and pixels halfway between two integers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STEP = 2.0**-12
 def round_biases(model: torch.nn.Module, inputs: Any) -> dict[str, torch.Tensor]:
     """Return, by name, the biases as the device adds them: whole multiples of input scale times weight scale.
 
-    Biases that have a quantizer of their own already are left out.
+    A bias with its own quantizer is left out.
 
     Args:
         model: A copy of the simulated model, which runs on the inputs.
@@ -50,8 +50,9 @@ def round_biases(model: torch.nn.Module, inputs: Any) -> dict[str, torch.Tensor]
 def inputs_with_ties(sim: QuantizationSimModel) -> dict[str, AffineQuantizerBase]:
     """Return, by name, the quantizers of the model's inputs that put 8-bit pixels halfway between integers.
 
-    With ranges from images whose brightest pixel is 250, pixel 175 becomes 175·255/250 = 178.5 steps. Which
-    way that goes hangs on the last bit of a division, so that simulation and device differ in many pixels.
+    With ranges from images whose brightest pixel is 250, pixel 175 becomes 175·255/250 = 178.5 steps. The
+    last bit of a division decides whether 178.5 is rounded up or down, so simulation and device differ in
+    many pixels.
     """
     return {
         f"{name}.input_quantizers.{position}": quantizer

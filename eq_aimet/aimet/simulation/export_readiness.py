@@ -1,4 +1,4 @@
-"""What a simulation must be before it is deployed: encodings computed and tied, weights symmetric."""
+"""Checks of a simulation before deployment: encodings computed and tied, weights symmetric."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_simulation(sim: Any) -> None:
     """Check that `sim` is AIMET's.
 
     Raises:
-        InvalidArgumentError: If it isn't.
+        InvalidArgumentError: If `sim` is not AIMET's.
     """
     if not isinstance(sim, QuantizationSimModel):
         raise InvalidArgumentError(
@@ -46,7 +46,7 @@ def check_encodings(sim: Any) -> None:
     """Check that `sim` is AIMET's and has its encodings.
 
     Raises:
-        InvalidArgumentError: If it isn't, or a quantizer has no encoding yet.
+        InvalidArgumentError: If `sim` is not AIMET's, or a quantizer has no encoding yet.
     """
     check_simulation(sim)
     for name, module in sim.model.named_modules():
@@ -60,7 +60,7 @@ def check_encodings(sim: Any) -> None:
 
 
 def integer_weight(weight: torch.Tensor, quantizer: AffineQuantizerBase) -> torch.Tensor:
-    """Return the integers that the device stores, of the weight's shape, in its floating-point type."""
+    """Return the integers that the device stores, in the weight's shape and floating-point type."""
     with torch.no_grad():
         integers = torch.round(weight / quantizer.get_scale() - quantizer.get_offset())
         return integers.clamp(quantizer.qmin, quantizer.qmax)
@@ -93,7 +93,7 @@ def check_symmetric(sim: QuantizationSimModel) -> None:
     """Check that the integer weights of each orbit are equal.
 
     Raises:
-        InvalidArgumentError: If those of a layer are not.
+        InvalidArgumentError: If the integer weights of a layer differ within an orbit.
     """
     for name, module, blocks, quantizer in _quantized_layers(sim):
         weight = module.get_parameter("weight")
@@ -131,7 +131,7 @@ def check_not_frozen(name: str, quantizer: AffineQuantizerBase) -> None:
 
 
 def refuse_blockwise(name: str, quantizer: AffineQuantizerBase) -> None:
-    """Raise where encodings divide a weight into blocks of AIMET's, which cut through fields."""
+    """Raise if the encodings divide a weight into AIMET's blocks, because these blocks cut through fields."""
     if isinstance(quantizer, GroupedBlockQuantizeDequantize) or quantizer.block_size is not None:
         raise InvalidArgumentError(
             "sim",

@@ -1,4 +1,4 @@
-"""The fingerprint of a simulation: whether a file was exported from it as it is now."""
+"""The fingerprint of a simulation; it shows whether the simulation changed since a file was exported."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from eq_aimet.symmetry.layers import is_layer
 
 __all__ = ["PASSES", "MadeUpOutputs"]
 
-# The forward passes. The highest and the lowest values give the ends of the ranges behind sums, pooling and
-# activations. The two passes with bounds also give layers without statistics the largest outputs that such
-# inputs allow. The random passes serve modules that are not monotonic, and AIMET's schemes that read more
-# than the ends.
+# The forward passes. The passes of highest and lowest values give the ends of the ranges behind sums, pooling
+# and activations. The two passes with bounds also give layers without statistics the largest outputs that
+# their inputs allow. The random passes serve modules that are not monotonic, and AIMET's schemes that read
+# the whole distribution and not only its ends.
 PASSES = ("highest", "lowest", "highest bound", "lowest bound", "random", "random")
 
 
@@ -87,19 +87,19 @@ class MadeUpOutputs:
 
     def _look_at(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         """Note the lowest and highest value of each input channel."""
-        if "bound" in self.kind:  # such inputs hold bounds, which would grow from layer to layer
+        if "bound" in self.kind:  # the inputs are bounds in this pass, and would grow layer by layer
             return
         tensor, axis = inputs[0].detach().as_subclass(torch.Tensor), _channel_axis(module)
         others = [place for place in range(tensor.dim()) if place != axis % tensor.dim()]
         low, high = tensor.amin(others, keepdim=True), tensor.amax(others, keepdim=True)
         if module in self._seen:
             low, high = torch.minimum(low, self._seen[module][0]), torch.maximum(high, self._seen[module][1])
-        # [images, channels, …] again, so that the layer takes them
+        # [images, channels, …] again, so that the layer accepts the tensors
         self._seen[module] = low.expand_as(tensor), high.expand_as(tensor)
 
 
 class _Substitute(torch.nn.Module):
-    """Stands in place of an output quantizer, and passes it another tensor than the layer's output."""
+    """Replaces an output quantizer, and passes a made-up tensor to it instead of the layer's output."""
 
     def __init__(
         self, quantizer: torch.nn.Module | None, output_of: Callable[[torch.Tensor], torch.Tensor]

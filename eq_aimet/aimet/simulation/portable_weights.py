@@ -1,8 +1,8 @@
 """The roundings of a device, put into the simulation, and weights on which no runtime saturates.
 
-Why integers in [-64, 63] do not saturate: `eq_aimet.deploy.onnx.saturation`. Two more roundings of the device
-are done on the simulation, so that the two agree: biases are whole multiples of input scale times weight
-scale, and no 8-bit pixel lies halfway between two integers.
+`eq_aimet.deploy.onnx.saturation` explains why integers in [-64, 63] do not saturate. Two more changes make
+simulation and device agree: biases become whole multiples of input scale times weight scale, and no 8-bit
+pixel lies halfway between two integers.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class LimitedWeight:
 
     Attributes:
         name: The weight's full name in the model, e.g. `stem.0.weight`.
-        largest_before: The largest magnitude of its integers.
-        largest_after: The same now.
-        clipped: How many of its values lay outside the encoding's range and were moved to its ends, as
-            the quantizer did before.
+        largest_before: The largest magnitude of the weight's integers before the change.
+        largest_after: The largest magnitude of the weight's integers after the change.
+        clipped: The number of weight values outside the old range of the encoding. They were moved to the
+            ends of the old range, as the quantizer did before.
     """
 
     name: str
@@ -55,7 +55,7 @@ class LimitedWeight:
 
 @dataclass(frozen=True)
 class PortableReport:
-    """What `make_portable` did.
+    """The changes that `make_portable` made.
 
     Attributes:
         limited: The weights with wider encodings.
@@ -105,9 +105,9 @@ class PortableReport:
 def make_portable(sim: QuantizationSimModel, dummy_input: Any = None) -> PortableReport:
     """Limit all integer weights to [-64, 63] in their int8 container, in place, so that no runtime saturates.
 
-    The range of each weight encoding is doubled (times 127/63, so that its maximum becomes 63). The sim is
-    changed rather than the file, so that simulation and device agree: the weights lose one bit. For the same
-    reason the function does three more things to the sim:
+    The range of each weight encoding is multiplied by 127/63, so that its largest integer becomes 63. The
+    weights lose one bit. The function changes the sim and not only the file, so that simulation and device
+    agree. For the same reason the function makes three more changes to the sim:
 
     - An input whose range puts 8-bit pixels halfway between two integers gets a range that is larger by a few
       thousandths at most.
@@ -116,8 +116,8 @@ def make_portable(sim: QuantizationSimModel, dummy_input: Any = None) -> Portabl
     - With a `dummy_input`, the weight scale of a channel is raised if its bias would not fit into int32. That
       happens if all weights of the channel are zero: a pruned channel, or a class that reads nothing.
 
-    Weights that keep to the limits already are left alone; a second call changes nothing. If the function
-    raises an error, or Ctrl-C ends it, the sim is as it was before.
+    Weights that are within the limits already stay unchanged, so a second call changes nothing. If the
+    function raises an error, or Ctrl-C ends it, the sim stays as it was before.
 
     Args:
         sim: AIMET's simulation model with its encodings computed, and tied where it carries blocks.
@@ -173,7 +173,7 @@ _Limit = tuple[LimitedWeight, torch.Tensor, AffineQuantizerBase]
 
 
 def _find_limits(model: torch.nn.Module) -> tuple[list[_Limit], list[tuple[str, str]]]:
-    """Return the weights to limit, and the other layers with the reason to leave them alone."""
+    """Return the weights to limit, and the other layers, each with the reason to leave it unchanged."""
     limited: list[_Limit] = []
     untouched: list[tuple[str, str]] = []
     for name, module in model.named_modules():
@@ -221,7 +221,7 @@ def _limit(
 
 @torch.no_grad()
 def _widen(weight: torch.Tensor, quantizer: AffineQuantizerBase) -> None:
-    """Widen the encoding, and clip what it clipped before, which the wider one would let through."""
+    """Widen the encoding, and clip the weight to the old range, because the wider range clips less."""
     scale = quantizer.get_scale()
     weight.clamp_(quantizer.get_min(), quantizer.get_max())
     wider = scale * (127 / LARGEST)
@@ -230,7 +230,7 @@ def _widen(weight: torch.Tensor, quantizer: AffineQuantizerBase) -> None:
 
 @torch.no_grad()
 def _round_biases(model: torch.nn.Module, running_copy: torch.nn.Module, inputs: Any) -> list[str]:
-    """Round the biases in place and return the names of those that moved."""
+    """Round the biases in place and return the names of the biases that changed."""
     moved = []
     for name, rounded in round_biases(running_copy, inputs).items():
         bias = model.get_parameter(name)

@@ -1,7 +1,7 @@
 """The quantized twins of our plain modules, in AIMET's pattern for custom modules.
 
-Importing this module registers them, so that `QuantizationSimModel` takes a model out of `export_model` as
-it is.
+An import of this module registers the quantized twins. `QuantizationSimModel` then accepts a model from
+`export_model` without changes.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ __all__ = [
     "QuantizedVectorField",
 ]
 
-# The ONNX types decide which of AIMET's configuration rules apply, and must be known before `implements`
+# The ONNX types decide which of AIMET's configuration rules apply. They must be known before `implements`
 # runs:
 # - Add needs an output quantizer, or gives it to the ReLU behind it (the supergroup Add, Relu).
-# - A quantization point and a padding by a number need an output quantizer. Identity and Pad have none in
-#   AIMET's rules, so these two go by names of their own.
+# - A quantization point and a padding by a number need an output quantizer. AIMET's rules give no output
+#   quantizer to Identity and Pad, so our two modules have their own type names.
 # - ReduceMax, ReduceMin, Gather and MaxPool are in AIMET's list of grid-preserving operators: their outputs
 #   are some of their inputs, so there is no output quantizer.
-# - Mul keeps its output quantizer. A mask of zeros and ones would need none, but the masks of e2cnn fall
-#   off smoothly at the rim; and without one the deployed convolution behind a mask would get float input
-#   and run in float.
-# - Modules that consist of several ONNX operators are one to AIMET, quantized where they begin and end; they
-#   go by their last operator.
+# - Mul keeps its output quantizer. A mask of zeros and ones would not need the quantizer, but the masks of
+#   e2cnn fall off smoothly at the rim. Without the quantizer, the deployed convolution behind a mask would
+#   get float input and run in float.
+# - AIMET treats a module of several ONNX operators as one operator, and quantizes its inputs and its output.
+#   Such a module has the type of its last operator.
 _ONNX_TYPES: dict[type[torch.nn.Module], list[str]] = {
     plain.Add: ["Add"],
     plain.Subtract: ["Sub"],
@@ -85,12 +85,12 @@ _ONNX_TYPES: dict[type[torch.nn.Module], list[str]] = {
     plain.ConcatenatedActivation: ["Relu"],
 }
 map_torch_types_to_onnx.update(_ONNX_TYPES)
-# AIMET's graph would otherwise look into those that take several tensor operations.
+# Otherwise AIMET's graph would look into the modules that consist of several tensor operations.
 modules_to_treat_as_leaf.extend(_ONNX_TYPES)
 
 
 def _quantize(quantizers: torch.nn.ModuleList, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """Return each tensor, passed through its quantizer where there is one."""
+    """Return each tensor, quantized if it has a quantizer."""
     chosen = [*quantizers, *[None] * (len(tensors) - len(quantizers))]
     return tuple(
         tensor if quantizer is None else quantizer(tensor)
@@ -113,7 +113,7 @@ class _Quantized(QuantizationMixin):
 
 
 class _QuantizedPair(_Quantized):
-    """The same for two inputs."""
+    """Two quantized inputs, and quantized weights and output, around the plain module's `forward`."""
 
     def __quant_init__(self) -> None:
         super().__quant_init__()
@@ -137,7 +137,7 @@ class QuantizedMultiply(_QuantizedPair, plain.Multiply):
 
 @QuantizationMixin.implements(plain.Concat)
 class QuantizedConcat(_Quantized, plain.Concat):
-    """`Concat` with one output quantizer; as in AIMET's, inputs beyond the first have none."""
+    """`Concat` with one output quantizer; as in AIMET's, only the first input can have a quantizer."""
 
 
 @QuantizationMixin.implements(plain.Mask)
@@ -252,7 +252,7 @@ class QuantizedUnevenMaxPool(_Quantized, plain.UnevenMaxPool):
 
 @QuantizationMixin.implements(plain.QuantizationPoint)
 class QuantizedQuantizationPoint(_Quantized, plain.QuantizationPoint):
-    """`QuantizationPoint` with one output quantizer; a second one on the same values has no use."""
+    """`QuantizationPoint` with one output quantizer; an input quantizer on the same values has no use."""
 
     def __quant_init__(self) -> None:
         super().__quant_init__()

@@ -25,7 +25,7 @@ def normal_output(
     Args:
         statistics: Mean and σ of each channel.
         output: A tensor whose channels are along `axis`.
-        limit: How many standard deviations the sample reaches at most.
+        limit: The largest distance of a sample from the mean, in standard deviations.
         axis: The dimension of the channels.
         seed: The seed of the sample; one seed gives one sample on each machine.
 

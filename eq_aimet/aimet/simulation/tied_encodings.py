@@ -1,9 +1,9 @@
 """One weight encoding for channels that belong together, in AIMET's QuantizationSimModel.
 
-AIMET ranges every output channel by itself. The exact copies of one filter form an orbit and have one range
-anyway; `tie_encodings` makes sure that an orbit has one encoding. The paper (arXiv 2004.09691)
-gives all orientations of a field one encoding: C8 turns by 45° then meet the same rounding grid. That rule
-costs resolution wherever the orientations of a filter have different ranges.
+AIMET computes a range for every output channel separately. The exact copies of one filter form an orbit and
+have equal ranges; `tie_encodings` makes sure that an orbit has one encoding. The paper (arXiv 2004.09691)
+gives all orientations of a field one encoding, so that a C8 turn by 45° keeps the rounding grid. That rule
+costs resolution if the orientations of a filter have different ranges.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class TiedEncoding:
 
     Attributes:
         name: The parameter's full name in the model, e.g. `conv1.weight`.
-        channels: How many encodings AIMET made, one per output channel in most configurations.
-        blocks: How many different encodings the parameter may have now: one per orbit of channels, or one
-            per block.
+        channels: The number of encodings that AIMET made, one per output channel in most configurations.
+        blocks: The largest number of different encodings that the parameter may have now: one per orbit of
+            channels, or one per block.
     """
 
     name: str
@@ -53,7 +53,7 @@ class TiedEncoding:
 
 @dataclass(frozen=True)
 class TyingReport:
-    """Which encodings `tie_encodings` tied.
+    """The encodings that `tie_encodings` tied.
 
     Attributes:
         tied: The parameters with tied encodings.
@@ -81,9 +81,9 @@ _Write = tuple[AffineQuantizerBase, torch.Tensor, torch.Tensor]  # a quantizer a
 def tie_encodings(sim: QuantizationSimModel, *, over: Rule = "orbits") -> TyingReport:
     """Give the output channels of one orbit, or of one rotation block, one weight encoding, in place.
 
-    Where AIMET made one encoding per channel, the tied channels get the smallest minimum and the largest
-    maximum among them, so that symmetric encodings stay symmetric. A parameter with one encoding for the
-    whole tensor stays as it is. Either all layers are changed or, on an error, no layer.
+    If AIMET made one encoding per channel, the tied channels get their smallest minimum and their largest
+    maximum, so that symmetric encodings stay symmetric. A parameter with one encoding for the whole tensor
+    stays unchanged. If an error occurs, no layer is changed.
 
     Args:
         sim: AIMET's simulation of a model that carries blocks, with its encodings computed.
@@ -93,11 +93,12 @@ def tie_encodings(sim: QuantizationSimModel, *, over: Rule = "orbits") -> TyingR
             and a channel of small range is rounded more coarsely.
 
     Returns:
-        Which encodings were tied, and which layers keep AIMET's encodings and why.
+        The tied encodings, and the layers that keep AIMET's encodings, each with the reason.
 
     Raises:
         InvalidArgumentError: If `sim` is not AIMET's, no layer of it carries blocks, its encodings are not
-            computed yet, `over` is another word, or an encoding is frozen or does not fit its weight.
+            computed yet, `over` is neither "orbits" nor "blocks", or an encoding is frozen or does not fit
+            its weight.
 
     Example:
         >>> import torch
@@ -210,7 +211,7 @@ def _check_quantizer(name: str, quantizer: QuantizerBase, parameter: torch.Tenso
 def _encoding_groups(
     module: torch.nn.Module, parameter: str, quantizer: AffineQuantizerBase, blocks: LayerBlocks, over: Rule
 ) -> torch.Tensor:
-    """Return which encodings of one parameter the rule makes equal."""
+    """Return the groups of one parameter's encodings that the rule makes equal."""
     shape = tuple(getattr(module, parameter).shape)
     if over == "blocks":
         labels = block_labels(module, shape, blocks)
@@ -225,7 +226,7 @@ def _tie(
     name: str, quantizer: AffineQuantizerBase, groups: torch.Tensor, over: Rule
 ) -> tuple[TiedEncoding, list[_Write]]:
     """Return the entry for the report, and the range to write unless the encodings are tied already."""
-    # The stored range where there is one: what AIMET recomputes from the scale can be off by a rounding.
+    # Prefer the stored range: the range that AIMET recomputes from the scale can differ by a rounding.
     stored = dict(quantizer.named_parameters(recurse=False))
     minimum = stored.get("min", quantizer.get_min()).detach()
     maximum = stored.get("max", quantizer.get_max()).detach()

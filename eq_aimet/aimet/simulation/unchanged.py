@@ -32,7 +32,7 @@ def unchanged_on_error(sim: QuantizationSimModel) -> Iterator[None]:
     except BaseException:
         snapshot.restore()
         for quantizer in empty:
-            # AIMET takes a range that was ever written for an encoding, unless it is registered anew.
+            # AIMET treats every range that was once written as an encoding, unless it is registered anew.
             for name, parameter in list(quantizer.named_parameters(recurse=False)):
                 quantizer.register_quantization_parameter(name, parameter)
         raise

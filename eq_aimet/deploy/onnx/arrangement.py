@@ -1,8 +1,8 @@
-"""Operators rewritten so that the runtime's fast integer kernels compute them.
+"""Rewrites operators so that the runtime's fast integer kernels compute them.
 
-Each rewriting computes the same integers: it multiplies and adds the same quantized numbers in another
-arrangement. A sum of integers does not depend on the order of its terms, so an operator that computes in
-integers returns the same bits for a turned image.
+Each rewritten operator computes the same integers: it multiplies and adds the same quantized numbers in
+another arrangement. A sum of integers does not depend on the order of its terms, so an operator that
+computes in integers returns the same bits for a turned image.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Rewriting:
     """An operator that was rewritten.
 
     Attributes:
-        operator: Its type and output, e.g. `AveragePool of /pool/out`.
-        into: The operator that computes it now.
+        operator: The type and the output of the old operator, e.g. `AveragePool of /pool/out`.
+        into: The operator that replaces it.
     """
 
     operator: str
@@ -36,7 +36,7 @@ class Rewriting:
 
 @dataclass(frozen=True)
 class _Quantized:
-    """An operator behind a DequantizeLinear, and the QuantizeLinear of its output if that follows."""
+    """An operator behind a DequantizeLinear, and the QuantizeLinear of its output if it has one."""
 
     node: onnx.NodeProto
     before: onnx.NodeProto
@@ -48,8 +48,9 @@ def arrange(graph: Graph) -> tuple[Rewriting, ...]:
 
     - A quantized average pooling with constant divisor becomes a depthwise convolution with ones:
       onnxruntime sums the windows of an average pooling in floats, in an order that a turn changes.
-    - A quantized mean or sum over the grid becomes a global average pooling, which is summed in integers.
-    - A grouped convolution whose groups have as many inputs as outputs becomes a depthwise one.
+    - A quantized mean or sum over the grid becomes a global average pooling; its kernel adds integers.
+    - A grouped convolution becomes a depthwise convolution if each group has equal numbers of inputs and
+      outputs.
 
     Returns:
         The operators that were rewritten.
@@ -147,7 +148,7 @@ def _global_average(graph: Graph, quantized: _Quantized, divisor: int) -> str:
 
 
 def _grouped_convolution(graph: Graph, quantized: _Quantized) -> str:
-    """Write a convolution of groups of n inputs and n outputs as a depthwise one over a wider input.
+    """Write a convolution with groups of n inputs and n outputs as a depthwise one over a wider input.
 
     With x' [(g, a), y, n·x + b] = x[(g, b), y, x] the output channel (g, a) sees only channel (g, a) of x',
     through a kernel of width n·k and with n times the stride: the same sums. onnxruntime's kernel
@@ -195,11 +196,11 @@ def _has_square_groups(shape: tuple[int, ...], weight: np.ndarray, options: dict
 
 
 def _widened_input(graph: Graph, load: onnx.NodeProto, shape: tuple[int, ...], size: int) -> str:
-    """Return the input with the n channels of each group along the width, once for each of them.
+    """Return the input with the n channels of each group side by side along the width, in n copies.
 
     No tensor has more than four dimensions, and each step stands between quantizers of the input's encoding:
     Qualcomm's runtime takes five dimensions at most, and moves integers only if it knows their encoding.
-    onnxruntime takes the quantizers out when it opens the file.
+    onnxruntime removes the quantizers when it opens the file.
     """
     batch, channels, height, width = shape
     groups, encoding = channels // size, load.input[1:]
@@ -217,7 +218,7 @@ def _widened_input(graph: Graph, load: onnx.NodeProto, shape: tuple[int, ...], s
 
 
 def _laid_out(graph: Graph, load: onnx.NodeProto, weight: np.ndarray) -> str:
-    """Return the weight as a depthwise one; rebuilt at load as the weight itself is, if stored by orbit."""
+    """Return the weight in depthwise form; the runtime computes it at load, also for storage by orbit."""
     channels, size, height, width = weight.shape
     value = graph.node("Transpose", [load.input[0]], perm=[0, 2, 3, 1])
     value = graph.node("Reshape", [value, _shape(graph, channels, 1, height, width * size)])

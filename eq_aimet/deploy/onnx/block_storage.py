@@ -10,19 +10,21 @@ from eq_aimet.deploy.onnx.graph import Graph
 
 __all__ = ["store_blocks"]
 
-# Two nodes cost time when the file is opened; they are for long vectors.
+# The two added nodes cost time when the file is opened, so only long vectors are stored this way.
 _LEAST_SAVING = 2000
 
 
 def store_blocks(graph: Graph, vectors: Sequence[tuple[str, int]]) -> int:
-    """Replace vectors that are constant on blocks by one value per block and what repeats it, in place.
+    """Store one value per block for vectors that are constant on blocks; works in place.
+
+    Added nodes repeat each value for all channels of its block.
 
     Args:
         graph: The graph with the vectors.
         vectors: The name of each vector and the size of its blocks.
 
     Returns:
-        How many bytes that saves.
+        The number of bytes that this saves.
     """
     saved = 0
     for name, size in vectors:

@@ -1,4 +1,4 @@
-"""Constants of a graph computed once, before the file is written."""
+"""Computes constants of a graph once, before the file is written."""
 
 from __future__ import annotations
 

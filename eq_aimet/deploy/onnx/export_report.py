@@ -1,4 +1,4 @@
-"""The report of an export: what the file holds, and where its outputs are exact."""
+"""The report of an export: the content of the file, and the processors on which its outputs are exact."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class OnnxReport:
         file_bytes: The size of the ONNX file.
         weights: How the weight of each layer that carries actions is stored.
         rewritten: The operators that were rewritten for the runtime's integer kernels.
-        aligned_biases: The biases that had to be quantized anew to the scale of their layer's sums.
+        aligned_biases: The biases that were quantized again, with the scale of their layer's sums.
         wide_weights: The weights outside [-64, 63], on which kernels without VNNI saturate.
         raised_weights: The weights whose scale is larger in the file than in the simulation, so that the
             biases fit into int32.
-        runtime: The runtime that was asked for its operators, and its version.
-        operators: The operators that the runtime makes of the file, and their arithmetic.
-        unopened: Why the runtime can't open the file; empty if it can.
+        runtime: The runtime that opened the file to list its operators, and its version.
+        operators: The operators into which the runtime compiles the file, and their arithmetic.
+        unopened: The reason if the runtime can't open the file, else an empty string.
     """
 
     path: str
@@ -68,7 +68,7 @@ class OnnxReport:
 
     @property
     def exact_on(self) -> tuple[str, ...]:
-        """Where no output depends on the order of summation; empty if that is not known of any runtime."""
+        """The places where no output depends on the order of summation; empty if no such place is known."""
         if self.float_sums or self.unopened or not self.operators:
             return ()
         return tuple(

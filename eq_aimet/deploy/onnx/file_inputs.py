@@ -16,10 +16,10 @@ class FileInput:
     """One input of an exported file.
 
     Attributes:
-        name: Its name in the file.
-        shape: Its shape, the batch size first.
-        dtype: Its type.
-        range: The lowest and the highest value that its quantizer covers; `None` without a quantizer.
+        name: The input's name in the file.
+        shape: The input's shape, the batch size first.
+        dtype: The input's type.
+        range: The lowest and the highest value that the input's quantizer covers; `None` without a quantizer.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""An ONNX graph that can be edited: constants as arrays, who makes and who takes each value."""
+"""An ONNX graph that can be edited: constants as arrays, and the producer and consumers of each value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 __all__ = ["Graph", "attributes"]
 
-# Up to this size constants of equal content are stored once; comparing larger ones is not worth it.
+# Up to this size, constants of equal content are stored once; larger constants are not worth a comparison.
 _SHARED_BYTES = 4096
 # onnxruntime fails to open a file whose weights share a zero point when it rewrites them to u8, as with
 # the option `session.x64quantprecision`.
@@ -21,7 +21,8 @@ _NEVER_SHARED = np.dtype(np.int8)
 class Graph:
     """A view of an ONNX model that edits it in place.
 
-    Nodes may be added in any order: `finish` sorts them, drops what no output needs, and checks the model.
+    Nodes may be added in any order: `finish` sorts the nodes, drops nodes that no output needs, and checks
+    the model.
 
     Args:
         model: The model to edit.
@@ -56,7 +57,7 @@ class Graph:
         return takers
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """Return the shape of a value as it is at the first call, `None` where it is not fixed."""
+        """Return the shape that a value has at the first call, or `None` if the shape is not fixed."""
         if self._shapes is None:
             model = onnx.ModelProto()
             model.CopyFrom(self.model)
@@ -82,7 +83,7 @@ class Graph:
         return f"eq{self._count}"
 
     def constant(self, array: np.ndarray) -> str:
-        """Return the name of an initializer with this content, a new one unless there is one already."""
+        """Return the name of an initializer with this content; add the initializer if the graph has none."""
         key = _content(array)
         if not _is_shared(array) or key not in self._shared:
             name = self.fresh()
@@ -104,23 +105,23 @@ class Graph:
         return output
 
     def once(self, key: tuple[Any, ...], make: Callable[[], str]) -> str:
-        """Return the name that `make` returned when this key first came, so that several nodes share it."""
+        """Return the name that `make` returned at the first call with this key; nodes can share the name."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
     def remove(self, node: onnx.NodeProto) -> None:
-        """Take a node out; who took its output must get it from another."""
+        """Remove a node; the consumers of its output then need another producer."""
         self.nodes = [other for other in self.nodes if other is not node]
 
     def drop_constant(self, name: str) -> None:
-        """Take an initializer out, for a node that makes its value."""
+        """Remove an initializer, so that a node can produce its value."""
         array = self._constants.pop(name)
         if self._shared.get(_content(array)) == name:
             del self._shared[_content(array)]
 
     def replace_constant(self, name: str, array: np.ndarray) -> None:
-        """Give an initializer another content."""
+        """Replace the content of an initializer."""
         self.drop_constant(name)
         self._constants[name] = array
 
@@ -136,7 +137,7 @@ class Graph:
                 node.input[position] = aliases.get(name, name)
 
     def shorten_names(self) -> None:
-        """Give all values but the model's inputs and outputs short names, and nodes none."""
+        """Shorten the names of all values except the model's inputs and outputs; remove the nodes' names."""
         fixed = {value.name for value in (*self.model.graph.input, *self.model.graph.output)}
         short: dict[str, str] = {"": ""}
         for node in self.nodes:
@@ -153,7 +154,7 @@ class Graph:
         """Write the edits into the model and return it.
 
         Raises:
-            onnx.checker.ValidationError: If the edited model is no valid one.
+            onnx.checker.ValidationError: If the edited model is not valid.
         """
         graph = self.model.graph
         nodes = self.sorted_nodes()
@@ -169,7 +170,7 @@ class Graph:
         return self.model
 
     def sorted_nodes(self) -> list[onnx.NodeProto]:
-        """Return the nodes that an output needs, each behind those that it takes values from."""
+        """Return the nodes that an output needs, each after the nodes that produce its inputs."""
         producers = self.producers()
         ordered: list[onnx.NodeProto] = []
         done: set[int] = set()

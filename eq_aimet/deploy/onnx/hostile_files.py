@@ -1,4 +1,4 @@
-"""ONNX files from strangers: what would read other files, run other code, or exhaust the memory."""
+"""Refuses ONNX files that would read other files, run other code, or exhaust the memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["LARGEST_FILE", "reason_to_refuse"]
 LARGEST_FILE = 2**31 - 1  # bytes; protobuf reads no more
 _LARGEST_VALUE = 2**29  # bytes of one tensor
 _LARGEST_SUM = 2**32  # bytes of all tensors together
-# Operators whose output can be far larger than their inputs, by the values of the inputs alone.
+# Operators whose output can be far larger than their inputs, because values of the inputs set its size.
 _GROWING = frozenset({
     "AffineGrid", "Bernoulli", "CenterCropPad", "Col2Im", "ConstantOfShape", "Expand", "EyeLike",
     "GridSample", "MaxUnpool", "Multinomial", "OneHot", "Pad", "RandomNormal", "RandomNormalLike",
@@ -24,9 +24,9 @@ _GROWING = frozenset({
 def reason_to_refuse(model: onnx.ModelProto) -> str:
     """Return why an ONNX model must not be run, or an empty string.
 
-    The model may hold operators of ONNX's own, without control flow. All tensors of it must lie in the file
-    itself, have the bytes that their shapes need, and stay below 512 MiB each and 4 GiB together, those that
-    the operators compute included.
+    The model may hold ONNX's own operators, except control flow. All its tensors must lie in the file itself
+    and have the number of bytes that their shapes need. Each tensor must stay below 512 MiB, and all tensors
+    together below 4 GiB. These limits also apply to the tensors that the operators compute.
     """
     if any(entry.domain not in ("", "ai.onnx") for entry in model.opset_import) or model.functions:
         return "whose operators are not ONNX's own"
@@ -64,7 +64,7 @@ def _unfit_tensor(tensor: onnx.TensorProto) -> str:
         return f"whose tensor `{tensor.name}` has the shape {tuple(tensor.dims)}"
     try:
         onnx.numpy_helper.to_array(tensor)
-    except Exception as error:  # noqa: BLE001, whatever the decoder stumbles over
+    except Exception as error:  # noqa: BLE001, the decoder raises errors of many types
         return f"whose tensor `{tensor.name}` is damaged ({error})"
     return ""
 
@@ -72,7 +72,7 @@ def _unfit_tensor(tensor: onnx.TensorProto) -> str:
 def _unfit_structure(model: onnx.ModelProto) -> str:
     try:
         onnx.checker.check_model(model)
-    except Exception as error:  # noqa: BLE001, the checker has no common base of its errors
+    except Exception as error:  # noqa: BLE001, the checker's errors have no common base class
         return f"which is not valid ONNX ({next(iter(str(error).splitlines()), type(error).__name__)})"
     if not model.graph.input or not model.graph.output:
         return "without inputs or outputs"
@@ -80,7 +80,7 @@ def _unfit_structure(model: onnx.ModelProto) -> str:
 
 
 def _unfit_sizes(model: onnx.ModelProto) -> str:
-    """Return which value would be too large, or can't be told the size of."""
+    """Return the reason if a value would be too large or its size is unknown, else an empty string."""
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception as error:  # noqa: BLE001

@@ -1,9 +1,9 @@
-"""The runtime's integer arithmetic in numpy: what a quantized operator computes, bit for bit.
+"""The runtime's integer arithmetic in numpy: the results of quantized operators, bit for bit.
 
-Accumulation is exact, so it needs no order; what has to be followed is how the sum is brought to the
-output's scale. onnxruntime's kernels multiply it by one float32 factor, round to nearest even, add the zero
-point and clamp. The float32 operations below are those of its kernels on x86 with AVX2 and FMA, found by
-comparing all pairs of inputs under random scales.
+Integer sums are exact, so their order does not matter. Only the conversion of the sum to the output's scale
+must follow the runtime. onnxruntime's kernels multiply the sum by one float32 factor, round to nearest even,
+add the zero point and clamp. The float32 operations below are the operations of its kernels on x86 with AVX2
+and FMA. A comparison of all pairs of inputs under random scales identified them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Integers = np.ndarray
 
 
 class Quantization:
-    """Scale and zero point of a quantized tensor, one for all or one per output channel.
+    """Scale and zero point of a quantized tensor, one for the whole tensor or one per output channel.
 
     Args:
         scale: Of float32, a scalar or of shape (channels,).
@@ -40,7 +40,7 @@ class Quantization:
         self.range = np.iinfo(self.zero_point.dtype)
 
     def centred(self, integers: Integers) -> np.ndarray:
-        """Return integers minus zero point as int64; for one value per channel along the first axis."""
+        """Return integers minus zero point as int64; several zero points belong to the first axis."""
         zero = self.zero_point.astype(np.int64)
         if zero.size > 1:
             zero = zero.reshape(-1, *[1] * (integers.ndim - 1))
@@ -55,7 +55,7 @@ def quantize(values: np.ndarray, of_y: Quantization) -> Integers:
 
 
 def dequantize(integers: Integers, of_x: Quantization, axis: int = 0) -> np.ndarray:
-    """Return integers as float32; `axis` is that of one scale per channel."""
+    """Return integers as float32; with one scale per channel, `axis` is the axis of the channels."""
     shape = [1] * integers.ndim
     if of_x.scale.size > 1:
         shape[axis] = -1
@@ -114,7 +114,7 @@ def convolve(
             if in_group == 1 and out_channels == channels:
                 sums += seen * tap[:, 0, None, None]
             else:
-                # Products and sums stay below 2⁵³, so that float64 is exact, and fast.
+                # Products and sums stay below 2⁵³, so float64 computes them exactly, and fast.
                 values = seen.reshape(batch, groups, in_group, -1).astype(np.float64)
                 factors = tap.reshape(groups, -1, in_group).astype(np.float64)
                 sums += (factors @ values).reshape(sums.shape).astype(np.int64)
@@ -153,7 +153,7 @@ def add(a: Integers, b: Integers, of_a: Quantization, of_b: Quantization, of_y: 
 def _fused(values: np.ndarray, factor: np.ndarray, addend: np.ndarray) -> np.ndarray:
     """Return values·factor + addend with one rounding to float32.
 
-    The product of an 8-bit integer with a float32 has at most 32 bits: float64 holds it, and the sum.
+    The product of an 8-bit integer with a float32 has at most 32 bits, so float64 holds product and sum.
     """
     exact = values.astype(np.float64) * np.float64(factor) + addend.astype(np.float64)
     rounded: np.ndarray = exact.astype(np.float32)

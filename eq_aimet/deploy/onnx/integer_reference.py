@@ -94,7 +94,7 @@ class _Dequantize(OpRun):  # type: ignore[misc]
         return (kernels.dequantize(x, of_x, axis),)
 
 
-# How many quantized inputs each operator takes before its bias.
+# The number of quantized inputs of each operator before its bias.
 _INTEGER = {
     "Conv": (_Convolution, 2),
     "Gemm": (_MatrixProduct, 2),
@@ -108,8 +108,8 @@ class IntegerReference:
     """Evaluates an exported model as the runtime's integer kernels do.
 
     Convolutions, linear layers, residual sums and global averages between quantizers are computed in
-    integers and requantized as onnxruntime does it. Everything else is element-wise, or moves data, and is
-    left to ONNX's own reference implementation, in float32.
+    integers and requantized as in onnxruntime. The other operators are element-wise or move data. ONNX's own
+    reference implementation computes these operators in float32.
 
     Args:
         model: The exported model or its file.
@@ -160,7 +160,7 @@ class IntegerReference:
 
 
 def _fuse(graph: Graph) -> int:
-    """Replace each operator between quantizers by its integer form; return how many there were."""
+    """Replace each operator between quantizers by its integer form; return the number of replacements."""
     producers, fused = graph.producers(), 0
     for quantize in [node for node in graph.nodes if node.op_type == "QuantizeLinear"]:
         node = producers.get(quantize.input[0])
@@ -176,7 +176,7 @@ def _fuse(graph: Graph) -> int:
         inputs += quantize.input[1:]
         inputs += [load.input[0] for load in loads[count:] if load is not None]
         if len(inputs) != 3 * count + 2 + len(loads) - count:
-            continue  # a zero point is left out
+            continue  # a quantizer has no explicit zero point
         options = _options(node)
         if options is None:
             continue
@@ -187,7 +187,7 @@ def _fuse(graph: Graph) -> int:
 
 
 def _follow_quantizers(graph: Graph) -> None:
-    """Have the remaining quantizers computed as the runtime does it, whatever the file's opset."""
+    """Compute the remaining quantizers as the runtime does, for every opset of the file."""
     for node in graph.nodes:
         if node.op_type == "QuantizeLinear" and len(node.input) == 3:
             node.op_type, node.domain = _Quantize.__name__, _DOMAIN
@@ -207,7 +207,7 @@ def _clamps_at_zero(graph: Graph, quantize: onnx.NodeProto) -> bool:
 
 
 def _options(node: onnx.NodeProto) -> dict[str, Any] | None:
-    """Return what the integer form needs to know of the node, or `None` if it has no such form."""
+    """Return the options for the node's integer form, or `None` if the node has no integer form."""
     given = attributes(node)
     if node.op_type == "Gemm":
         plain: Sequence[tuple[str, float]] = (("alpha", 1.0), ("beta", 1.0), ("transA", 0))

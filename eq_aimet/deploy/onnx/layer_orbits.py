@@ -1,4 +1,4 @@
-"""The orbits of a layer's weight as they lie in an exported file."""
+"""The orbits of a layer's weight, in the layout of the weight in an exported file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TiedLayer:
     Attributes:
         name: The layer's dotted name.
         module: The layer.
-        blocks: Its blocks, with actions.
+        blocks: The layer's blocks, with actions.
     """
 
     name: str
@@ -37,10 +37,10 @@ class LayerOrbits:
 
     Attributes:
         name: The layer's dotted name.
-        weight: The name of its integer weight in the file.
-        orbits: The orbit of each weight, of the weight's shape.
-        blocks_out: Sizes of the blocks along the weight's first dimension.
-        blocks_in: Sizes of the blocks along its second dimension.
+        weight: The name of the layer's integer weight in the file.
+        orbits: The orbit of each weight, an array of the weight's shape.
+        blocks_out: The sizes of the blocks along the weight's first dimension.
+        blocks_in: The sizes of the blocks along the weight's second dimension.
     """
 
     name: str
@@ -75,7 +75,7 @@ def block_vectors(layers: Sequence[TiedLayer]) -> list[tuple[str, int]]:
 
 
 def untied_bias(graph: Graph, layers: Sequence[TiedLayer]) -> tuple[str, int] | None:
-    """Return the first layer whose integer biases differ within an orbit, and by how much at most."""
+    """Return the first layer whose integer biases differ within an orbit, and the largest difference."""
     for layer in layers:
         bias = graph.constants.get(f"{layer.name}.bias_q")
         orbits = bias_orbits(layer.blocks).numpy()

@@ -1,4 +1,4 @@
-"""The mark that `export_onnx` leaves in a file: what is in it, which simulation it came from, a checksum."""
+"""The mark that `export_onnx` writes into a file: its content, its simulation's fingerprint, a checksum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eq_aimet.errors import InvalidArgumentError
 
 __all__ = ["MINIMUM_OPSET", "load_marked", "mark", "marks"]
 
-MINIMUM_OPSET = 13  # the first with one scale per channel
+MINIMUM_OPSET = 13  # the first opset with one scale per channel
 _PREFIX = "eq_aimet."
 _CHECKSUM = "checksum"
 
@@ -27,7 +27,7 @@ def mark(model: onnx.ModelProto, **facts: str) -> None:
 
 
 def marks(model: onnx.ModelProto) -> dict[str, str]:
-    """Return the facts that `mark` wrote; an empty dictionary for a file of someone else's."""
+    """Return the facts that `mark` wrote; an empty dictionary if another program wrote the file."""
     return {
         entry.key.removeprefix(_PREFIX): entry.value
         for entry in model.metadata_props
@@ -38,10 +38,10 @@ def marks(model: onnx.ModelProto) -> dict[str, str]:
 def load_marked(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """Return the model in a file that `export_onnx` wrote and nobody changed since.
 
-    Nothing outside of the file is read, and a file that would need too much memory is refused.
+    The function reads only this file, and refuses a file that would need too much memory.
 
     Raises:
-        InvalidArgumentError: If there is no such file, or `export_onnx` did not write it as it is.
+        InvalidArgumentError: If the file does not exist, `export_onnx` did not write it, or it was changed.
     """
     try:
         file = Path(path)
@@ -60,7 +60,7 @@ def load_marked(path: str | os.PathLike[str]) -> onnx.ModelProto:
 
 
 def _read(file: Path) -> tuple[onnx.ModelProto | None, str]:
-    """Return the model in a file, or why it can't be read."""
+    """Return the model in a file, or the reason why the file can't be read."""
     if file.is_dir():
         return None, f"`{file}`, a folder"
     if not file.is_file():

@@ -22,7 +22,8 @@ def max_pool(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the maximum of each window, and its position in the flattened `x`.
 
-    The first of several equal maxima counts, row by row. The padding never counts.
+    If several values of a window are the maximum, the position is that of the first one, row by row. A value
+    of the padding is never the maximum.
 
     Args:
         x: The values, (batch, channels, *grid).
@@ -45,7 +46,7 @@ def max_pool(
         free = grid[axis] + pads[axis] + pads[rank + axis] - covered
         size = (-(-free // strides[axis]) if ceil_mode else free // strides[axis]) + 1
         if ceil_mode and (size - 1) * strides[axis] >= grid[axis] + before[axis]:
-            size -= 1  # a window that starts in the padding behind the grid
+            size -= 1  # the last window would start in the padding behind the grid
         sizes.append(size)
         behind.append(max((size - 1) * strides[axis] + covered - before[axis] - grid[axis], 0))
     margins = [(0, 0), (0, 0), *zip(before, behind, strict=True)]

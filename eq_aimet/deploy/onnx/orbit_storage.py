@@ -1,4 +1,4 @@
-"""Weights stored by orbit: one representative each, the rest rebuilt by standard operators at load.
+"""Stores weights by orbit: one representative per orbit; standard operators rebuild the weight at load.
 
 A weight between F blocks of N channels and F' blocks of N' channels is a grid of F×F' *cells* of shape
 (N, N', k, k). The exact group elements map each cell onto itself, and all cells in the same way. So one small
@@ -20,19 +20,19 @@ from eq_aimet.deploy.onnx.layer_orbits import LayerOrbits
 
 __all__ = ["CompactCells", "StoredWeight", "compact_cells", "store_orbits"]
 
-# Three nodes and their names cost about as much; what saves less is stored as it is.
+# Three nodes and their names cost about this size; if orbits save less, the whole weight is stored.
 _LEAST_SAVING = 512
 
 
 @dataclass(frozen=True)
 class StoredWeight:
-    """How one layer's weight is stored.
+    """The storage of one layer's weight.
 
     Attributes:
         name: The layer's dotted name.
         bytes_plain: The size of the whole weight.
         bytes_stored: The size of the representatives in the file, without the pattern that layers share.
-        reason: Why the whole weight is stored; empty if representatives are stored.
+        reason: The reason if the whole weight is stored; empty if representatives are stored.
     """
 
     name: str
@@ -43,10 +43,10 @@ class StoredWeight:
 
 @dataclass(frozen=True)
 class CompactCells:
-    """A grid of cells by its representatives.
+    """A grid of cells, stored by its representatives.
 
     Attributes:
-        representatives: Of shape (F, representatives of a cell, F').
+        representatives: The representatives, of shape (F, representatives of a cell, F').
         pattern: The representative at each place of a cell, of shape (N, N', k·k).
     """
 
@@ -55,7 +55,7 @@ class CompactCells:
 
 
 def compact_cells(values: np.ndarray, orbits: np.ndarray, size_out: int, size_in: int) -> CompactCells | None:
-    """Return the representatives of a weight between blocks of one size, or `None` where cells differ.
+    """Return the representatives of a weight between blocks of one size, or `None` if the cells differ.
 
     Orbits whose values are equal in every cell share a representative.
 
@@ -102,7 +102,7 @@ def store_orbits(graph: Graph, layers: Sequence[LayerOrbits]) -> tuple[StoredWei
     """Replace the weights of `layers` by representatives and the nodes that rebuild them; work in place.
 
     Returns:
-        How each weight is stored, in the order of `layers`.
+        The storage of each weight, in the order of `layers`.
     """
     return tuple(_store(graph, layer) for layer in layers)
 
@@ -147,7 +147,7 @@ def _tiles(values: np.ndarray, layer: LayerOrbits) -> list[list[CompactCells]] |
 
 
 def _runs(blocks: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return the size and the channels of each run of equal blocks."""
+    """Return the block size and the number of channels of each run of equal blocks."""
     return [(size, size * len(list(run))) for size, run in groupby(blocks)]
 
 
@@ -156,7 +156,7 @@ def _rebuild(graph: Graph, tile: CompactCells) -> str:
     blocks_out, _, blocks_in = tile.representatives.shape
     size_out, size_in, places = tile.pattern.shape
     stored = graph.constant(tile.representatives)
-    # [F, N, N', k·k, F'] : contiguous runs of F' are copied, which is what makes loading fast
+    # [F, N, N', k·k, F'] : loading is fast because Gather copies contiguous runs of F'
     value = graph.node("Gather", [stored, graph.constant(tile.pattern)], axis=1)
     if blocks_in > 1:
         value = graph.node("Transpose", [value], perm=[0, 1, 4, 2, 3])

@@ -7,7 +7,7 @@ from onnx import numpy_helper
 
 __all__ = ["output_steps"]
 
-# Operators that pass values on as they are.
+# Operators that do not change the values.
 _MOVING = frozenset({"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity"})
 
 

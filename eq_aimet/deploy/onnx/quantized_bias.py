@@ -1,4 +1,4 @@
-"""Biases on the grid of the sums that they are added to."""
+"""Gives each bias the scale of the sums to which the layer adds it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from eq_aimet.deploy.onnx.graph import Graph, attributes
 
 __all__ = ["LARGEST_BIAS", "align_biases"]
 
-# Half of int32's range; the other half is for the sum of products.
+# A bias may use half of int32's range; the sum of products needs the other half.
 LARGEST_BIAS = 2**30
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer between quantizers with its bias: what the DequantizeLinear nodes in front of it hold."""
+    """A layer between quantizers, with the constants of the DequantizeLinear nodes in front of it."""
 
     node: onnx.NodeProto
     weight: onnx.NodeProto
@@ -39,7 +39,7 @@ def align_biases(graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...]]:
     the bias does not fit into int32 on the new scale, the weight's scale is raised first.
 
     Returns:
-        The names of the biases that were quantized anew, and of the weights whose scale was raised.
+        The names of the biases that were quantized again, and of the weights whose scale was raised.
     """
     raised = [
         name
@@ -92,7 +92,7 @@ def _layers(graph: Graph) -> list[_Layer]:
 
 
 def _raise_scale(graph: Graph, load: onnx.NodeProto, layers: list[_Layer]) -> str:
-    """Raise a weight's scale in place so that the biases of all its layers fit; return its name if so."""
+    """Raise a weight's scale in place so that its layers' biases fit; return its name if it was raised."""
     needed = [
         np.abs(layer.bias) / (layer.sum_scale.astype(np.float64) * LARGEST_BIAS)
         for layer in layers

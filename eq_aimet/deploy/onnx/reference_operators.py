@@ -1,4 +1,4 @@
-"""Operators that move numbers by their places, which ONNX's own reference computes wrongly or not at all."""
+"""Operators that select numbers by position, for which ONNX's own reference is wrong or incomplete."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MOVING_OPERATORS = (_GatherElements, _MaxPoolPlaces)
 
 
 def use_own_operators(node: onnx.NodeProto) -> None:
-    """Let `node` be computed by an operator of this file if it has one; works in place."""
+    """Replace `node`'s operator by the operator of this file if the file has one; work in place."""
     if node.op_type == "GatherElements" and not node.domain:
         node.op_type, node.domain = _GatherElements.__name__, _DOMAIN
     elif node.op_type == "MaxPool" and len(node.output) == 2 and not node.domain:

@@ -1,4 +1,4 @@
-"""Integer weights on which no kernel saturates.
+"""Finds integer weights on which kernels without VNNI can saturate.
 
 Without the VNNI instructions, onnxruntime multiplies pairs of u8 activations and s8 weights and adds the two
 products in int16, where 255·127·2 does not fit. With weights in [-64, 63] the sum stays below 2¹⁵.

@@ -1,1 +1,1 @@
-"""The runtimes that `verify_onnx` can run a file in, one module each."""
+"""The runtimes in which `verify_onnx` can run a file, one module per runtime."""

@@ -109,20 +109,20 @@ def open_session(
     is_precise: bool = False,
     optimized: Path | None = None,
 ) -> onnxruntime.InferenceSession:
-    """Return a session on the CPU with default options but for those given.
+    """Return a session on the CPU, with default options except the options in the arguments.
 
     Args:
         source: A file, or a model as bytes.
         threads: The number of threads within an operator.
         is_precise: Whether to set `session.x64quantprecision`, which avoids the kernels that saturate.
-        optimized: The file to write onnxruntime's own graph of the model to.
+        optimized: The file into which onnxruntime writes its own graph of the model.
 
     Raises:
         InvalidArgumentError: If onnxruntime can't open the model.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # errors come as exceptions
+    options.log_severity_level = 4  # onnxruntime raises errors as exceptions, too
     if is_precise:
         options.add_session_config_entry(PRECISE_OPTION, "1")
     if optimized is not None:
@@ -140,7 +140,7 @@ def operators_run(path: str | os.PathLike[str]) -> tuple[OperatorCount, ...]:
         optimized = Path(folder) / "optimized.onnx"
         open_session(path, optimized=optimized)
         graph = onnx.load(optimized).graph
-    # onnxruntime's own operators have no shape inference, so this follows by hand which values are integers.
+    # onnxruntime's own operators have no shape inference, so this loop itself tracks the integer values.
     integers = {tensor.name for tensor in graph.initializer if tensor.data_type in _INTEGER_TYPES}
     counts: Counter[tuple[str, str, bool]] = Counter()
     for node in graph.node:
@@ -179,7 +179,7 @@ def _arithmetic(node: onnx.NodeProto, integers: set[str]) -> str:
 
 
 def _dequantizes(node: onnx.NodeProto) -> bool:
-    """Return whether an integer operator returns floats: a QGemm does without a scale of its output."""
+    """Return whether an integer operator returns floats, as a QGemm does if it has no output scale."""
     return node.op_type == "QGemm" and not (len(node.input) > 7 and node.input[7])
 
 

@@ -17,7 +17,7 @@ __all__ = ["OpenVino", "OpenVinoFile"]
 
 
 class OpenVino:
-    """OpenVINO on the CPU, with default options but for the number of threads.
+    """OpenVINO on the CPU, with default options except the number of threads.
 
     Raises:
         MissingPackageError: If openvino is not installed.

@@ -1,6 +1,7 @@
 """Qualcomm's HTP (the NPU of Snapdragon processors), by the package onnxruntime-qnn.
 
-On x86 the package carries Qualcomm's emulation of the HTP, which computes as the processor does, but slowly.
+On x86 the package contains Qualcomm's emulation of the HTP. The emulation computes as the processor does, but
+slowly.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ class QnnHtp:
         return f"qnn-htp {version('onnxruntime-qnn')}"
 
     def open(self, path: Path, *, threads: int = 1) -> QnnHtpFile:
-        """Open a file so that the HTP runs all of it; if it can't, so that the rest runs on the host.
+        """Open a file on the HTP; operators that the HTP can't run fall back to the host.
 
         Args:
             path: The file.
             threads: The HTP has its own threads, so this number changes nothing.
 
         Raises:
-            InvalidArgumentError: If the file can't be opened in either way.
+            InvalidArgumentError: If the file can't be opened, even with fallback to the host.
         """
         try:
             return QnnHtpFile(self.name, _session(path, fallback=False))
@@ -97,7 +98,7 @@ class QnnHtpFile:
 def _session(path: Path, *, fallback: bool) -> onnxruntime.InferenceSession:
     device, library = _device()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors come as exceptions
+    options.log_severity_level = 4  # onnxruntime raises errors as exceptions, too
     options.add_session_config_entry(_RECORD, "1")
     if not fallback:
         options.add_session_config_entry(_NO_FALLBACK, "1")

@@ -16,11 +16,11 @@ __all__ = ["OpenedFile", "OperatorCount", "Runtime", "unfit_file"]
 
 @dataclass(frozen=True)
 class OperatorCount:
-    """How often a runtime runs an operator, and in which arithmetic.
+    """The number of operators of one type in a runtime's graph, and their arithmetic.
 
     Attributes:
         name: The operator's type.
-        arithmetic: "integer", "float", or "crossing" if the operator leads from one to the other.
+        arithmetic: "integer", "float", or "crossing" if the operator converts between integers and floats.
         count: The number of such operators.
         depends_on_order: Whether the operator adds up floats, so that a turned image may change the last bits
             of its result.
@@ -64,7 +64,7 @@ class Runtime(Protocol):
         ...
 
     def open(self, path: Path, *, threads: int) -> OpenedFile:
-        """Open a file with the runtime's default options but for the number of threads.
+        """Open a file with the runtime's default options, except the number of threads.
 
         Raises:
             InvalidArgumentError: If the runtime can't open the file; the error quotes the runtime.

@@ -1,4 +1,4 @@
-"""Constants of a traced graph: parameters, buffers, and what the model computes from them alone."""
+"""Constants of a traced graph: parameters, buffers, and values that depend only on them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["drop_unused_constants", "fold_constants", "is_constant_node"]
 
 
 def fold_constants(traced: TracedGraph, attributes: dict[str, Any]) -> None:
-    """Replace what the model computes from its parameters and buffers alone by its value, in place.
+    """Replace computations on parameters and buffers alone by their values, in place.
 
-    For example `torch.tanh(self.gate)`, or a slice of a positional embedding. The value of a computation with
-    a trainable parameter becomes a parameter.
+    Examples are `torch.tanh(self.gate)` and a slice of a positional embedding. The value of a computation
+    with a trainable parameter becomes a parameter.
 
     Args:
-        traced: The graph, with nothing in place.
-        attributes: The values of the graph's constants by name; the new ones are added.
+        traced: The graph, without in-place operations.
+        attributes: The values of the graph's constants by name. The function adds the new constants.
     """
     for node in list(traced.graph.nodes):
         value = traced.examples.get(node)
@@ -38,7 +38,7 @@ def fold_constants(traced: TracedGraph, attributes: dict[str, Any]) -> None:
         name = f"folded_constant_{count}"
         attributes[name] = torch.nn.Parameter(folded) if is_trained and folded.is_floating_point() else folded
         with traced.graph.inserting_before(node):
-            # torch.fx looks for the attribute on the traced model, where this one is not.
+            # torch.fx looks for the attribute on the traced model, but this attribute is not on that model.
             constant = traced.graph.create_node("get_attr", name)
         traced.examples[constant] = folded
         traced.scopes[constant] = traced.scopes[node]

@@ -26,7 +26,8 @@ from eq_aimet.adapters.tracing.graphs import TracedGraph
 
 __all__ = ["CONVERTERS", "operations_to_modules"]
 
-# By the function, or the name of the tensor's method: the stem of the module's name, and its converter.
+# The keys are functions, or names of tensor methods. The values are the stem of the module's name, and its
+# converter.
 CONVERTERS: dict[Any, tuple[str, Converter]] = {
     **ARITHMETIC,
     **ACTIVATIONS,
@@ -45,7 +46,7 @@ def operations_to_modules(
     operation that only moves numbers keeps its place too.
 
     Args:
-        traced: The graph, with nothing in place.
+        traced: The graph, without in-place operations.
         attributes: The values of the graph's constants by name; new constants are added, and constants that
             modules have taken over are removed.
         modules: The modules of the graph by name; modules are added.
@@ -71,7 +72,7 @@ class _Rewriter:
         self.vectors: dict[str, torch.nn.Parameter] = {}
 
     def convert(self, node: fx.Node) -> None:
-        """Replace an operation by its module, where it has one."""
+        """Replace an operation by its module, if it has one."""
         if node.op == "call_module":
             self._fit_to_grid(node)
         if node.op not in ("call_function", "call_method") or node.target not in CONVERTERS:
@@ -85,7 +86,7 @@ class _Rewriter:
     def quantize(self, node: fx.Node) -> None:
         """Put a quantization point behind an operation that has no module.
 
-        The model's input gets one too where such an operation reads it.
+        If such an operation reads the model's input, the input gets a quantization point too.
         """
         if not self._is_floating(node):
             return
@@ -107,7 +108,7 @@ class _Rewriter:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._operand)
         try:
             bound = inspect.signature(converter).bind(*args, **kwargs)
-        except TypeError:  # arguments that the module has no place for, such as `out=`
+        except TypeError:  # arguments that the module does not accept, such as `out=`
             return None
         return converter(*bound.args, **bound.kwargs)
 
@@ -121,7 +122,8 @@ class _Rewriter:
         value = self.attributes[name]
         if not isinstance(value, torch.nn.Parameter) or value.dim() > 0:
             return value
-        # AIMET quantizes no parameter without dimensions. All modules share the one with a dimension.
+        # AIMET quantizes no parameter without dimensions. All modules that use such a parameter share one
+        # reshaped version with one dimension.
         if name not in self.vectors:
             self.vectors[name] = torch.nn.Parameter(value.detach().reshape(1), value.requires_grad)
         return self.vectors[name]
@@ -131,7 +133,7 @@ class _Rewriter:
         return is_tensor and not is_constant_node(node, self.attributes)
 
     def _is_unknown_number(self, node: fx.Node) -> bool:
-        """Return whether `node` stands for a number; such a number depends on the batch size."""
+        """Return whether `node` is a number; such a number depends on the batch size."""
         return isinstance(self.examples.get(node), (int, float))
 
     def _is_floating(self, node: fx.Node) -> bool:
@@ -160,7 +162,7 @@ class _Rewriter:
         self.traced.graph.erase_node(node)
 
     def _insert(self, node: fx.Node, stem: str, module: torch.nn.Module, inputs: tuple[fx.Node, ...]) -> None:
-        """Call `module` on `inputs`, and have the users of `node` read what it returns."""
+        """Call `module` on `inputs`, and let the users of `node` read the module's output."""
         scope = self.traced.scopes.get(node, "")
         path = f"{scope}.{stem}" if scope else stem
         names = (path, *(f"{path}_{count}" for count in range(1, 10_000)))
@@ -174,7 +176,7 @@ class _Rewriter:
 
 
 def _nodes_in_order(node: fx.Node) -> list[fx.Node]:
-    """Return the nodes among the arguments as they stand, one that stands twice twice."""
+    """Return the nodes among the arguments in order; a node that occurs twice is returned twice."""
     found: list[fx.Node] = []
 
     def note(source: fx.Node) -> fx.Node:

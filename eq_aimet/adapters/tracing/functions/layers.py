@@ -89,7 +89,7 @@ def _are_constants(input: Any, *weights: Weight) -> bool:
 
 
 def _with_weights(layer: Any, weight: torch.Tensor | None, bias: torch.Tensor | None) -> nn.Module:
-    """Return `layer` with these weights; it shares a parameter with the other modules that use it."""
+    """Return `layer` with these weights; the layer shares each parameter with other modules that use it."""
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None:
             parameter = value if isinstance(value, nn.Parameter) else nn.Parameter(value, requires_grad=False)

@@ -6,7 +6,7 @@ from torch import fx
 
 __all__ = ["is_movement"]
 
-# Each number of the result is a number of the input, or a constant; the quantizer of the input serves.
+# Each number of the result is a number of the input or a constant, so the input's quantizer is enough.
 _MOVEMENTS = frozenset({
     "broadcast_to", "chunk", "clone", "contiguous", "cpu", "cuda", "detach", "double", "expand", "expand_as",
     "flatten", "flip", "fliplr", "flipud", "float", "gather", "getattr", "getitem", "half", "index_select",

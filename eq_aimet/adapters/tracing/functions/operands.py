@@ -1,4 +1,4 @@
-"""What a converter of a function knows of the function's arguments."""
+"""The arguments of a function, as its converter receives them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Activation:
 
 Operand = Activation | torch.Tensor | float
 
-# Takes the arguments of a function of torch by its names: activations as `Activation`, parameters, buffers
-# and constants as tensors, and numbers as numbers. Returns the module that computes the same from the
-# activations, or `None` for arguments that no module takes.
+# A converter takes the arguments of a torch function by the function's parameter names: activations as
+# `Activation`, parameters, buffers and constants as tensors, and numbers as numbers. It returns the module
+# that computes the same result from the activations. It returns `None` if no module accepts the arguments.
 Converter = Callable[..., "torch.nn.Module | None"]
 
 

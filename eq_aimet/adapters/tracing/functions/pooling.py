@@ -56,11 +56,11 @@ def _adaptive_max_pool(input: Activation, output_size: Any, return_indices: bool
 
 
 def adaptive_pool(pool: nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d, x: torch.Tensor) -> nn.Module:
-    """Return `pool`, or the plain module that does the same where ONNX has no operator for it.
+    """Return `pool`, or an equal plain module if ONNX has no operator for `pool`.
 
     Args:
         pool: An adaptive pooling.
-        x: What it is called on.
+        x: The input of the pooling.
     """
     grid = (int(x.shape[-2]), int(x.shape[-1]))
     sizes = pool.output_size if isinstance(pool.output_size, (tuple, list)) else 2 * (pool.output_size,)
@@ -72,7 +72,7 @@ def adaptive_pool(pool: nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d, x: torch.Te
 
 
 def _fixed(size: Any) -> Any:
-    """Return a size as torch's modules keep it."""
+    """Return a size in the form that torch's modules store."""
     return tuple(size) if isinstance(size, (list, tuple)) else size
 
 
@@ -94,7 +94,7 @@ def _smallest(input: Activation, dim: Any = (), keepdim: bool = False) -> Any:
 
 def _reduced(module: Any, input: Activation, dim: Any, keepdim: bool) -> nn.Module | None:
     dims = (dim,) if isinstance(dim, int) else tuple(dim or ())
-    # Without dimensions the batch is reduced too, which no layer behind it takes.
+    # Without dimensions the function also reduces the batch, and no later layer accepts the result.
     if not dims or not input.example.is_floating_point():
         return None
     made: nn.Module = module(tuple(int(place) % input.rank for place in dims), keepdim)

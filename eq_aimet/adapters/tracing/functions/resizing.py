@@ -14,7 +14,7 @@ from eq_aimet.adapters.tracing.functions.operands import Activation, Converter
 
 __all__ = ["RESIZING", "upsampling"]
 
-# By mode and the number of padded dimensions.
+# The keys are the mode and the number of padded dimensions.
 _PADDINGS: dict[tuple[str, int], Any] = {
     ("reflect", 1): nn.ReflectionPad1d,
     ("reflect", 2): nn.ReflectionPad2d,
@@ -57,11 +57,12 @@ def _interpolate(
 def upsampling(module: nn.Upsample, x: torch.Tensor) -> nn.Module:
     """Return `module`, or a `BilinearUpsampling` that computes the same.
 
-    A module with a fixed output size has a whole factor on the grid of `x` alone, and refuses other grids.
+    If the output size is fixed, the factor is whole only for the grid of `x`. The returned module refuses
+    other grids.
 
     Args:
         module: An upsampling.
-        x: What it is called on.
+        x: The input of the upsampling.
     """
     if module.mode != "bilinear" or x.dim() != 4:
         return module
@@ -94,7 +95,7 @@ def _whole_factors(module: nn.Upsample, grid: tuple[int, int]) -> set[int]:
 
 
 def _flatten(input: Activation, start_dim: int = 0, end_dim: int = -1) -> nn.Module | None:
-    # Flattening the batch leaves one vector, which no layer takes.
+    # Flattening the batch leaves one vector, and no layer accepts it.
     return nn.Flatten(start_dim, end_dim) if start_dim % input.rank else None
 
 

@@ -98,10 +98,10 @@ def pass_module(tracer: _Tracer, module: Any, ids: torch.Tensor, shape: torch.Si
     """Return the variables of a module's output, or the reason why no scale passes it.
 
     Args:
-        tracer: What knows all variables.
-        module: A module that `is_whole` and is no layer.
-        ids: The variables of its input.
-        shape: The shape of its output.
+        tracer: The tracer, which knows all variables.
+        module: A module for which `is_whole` is true and which is not a layer.
+        ids: The variables of the module's input.
+        shape: The shape of the module's output.
     """
     variables = tracer.variables
     rule = _RULES.get(type(module))

@@ -46,12 +46,12 @@ class Call:
     """One call of an operation.
 
     Attributes:
-        tracer: What knows the scale variables of tensors.
+        tracer: The tracer, which knows the scale variables of tensors.
         function: The operation.
         name: Its name without `aten::` and without the mark of in-place operations.
         args: The positional arguments.
         kwargs: The keyword arguments.
-        output: What the operation returned.
+        output: The result of the operation.
     """
 
     tracer: _Tracer

@@ -1,7 +1,7 @@
 """How scales pass through torch's operations, as torch's dispatcher sees them (`aten::relu`, `aten::add` …).
 
-A rule gets one call of an operation. It returns the scale variables of the output, which are those of the
-inputs, moved as the operation moves the values. Where a positive scale does not pass, it returns the reason.
+A rule gets one call of an operation. It returns the scale variables of the output: the variables of the
+inputs, moved as the operation moves the values. If a positive scale does not pass, it returns the reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one forward pass tells about a model: its steps, and the scale variables of its layers."""
+"""The result of one forward pass of a model: its steps, and the scale variables of its layers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Step:
 
 @dataclass
 class Trace:
-    """What one forward pass tells about the scales of a model.
+    """The facts about a model's scales from one forward pass.
 
     Attributes:
         names: The dotted name of each module.
@@ -56,9 +56,9 @@ class Trace:
         steps: The steps in the order in which they ran.
         layers: For each run of a layer: the layer, and the variables of its input and output channels.
         outputs: The activations that the model returns.
-        runs: How often each module ran.
-        uses: How many operations read each parameter or buffer, by the id of the tensor.
-        output: What the model returned.
+        runs: The number of runs of each module.
+        uses: The number of operations that read each parameter or buffer, by the id of the tensor.
+        output: The output of the model.
     """
 
     names: dict[torch.nn.Module, str]

@@ -1,8 +1,9 @@
 """One forward pass in which scale variables travel along with the values.
 
 The pass runs the model for real, and so knows every operand of every operation, constants and repeated
-operands included; it needs neither AIMET's graph nor a traced module. What it leaves behind is a `Trace`: the
-variables of each layer's input and output channels, what has to scale along, and who reads what.
+operands included; it needs neither AIMET's graph nor a traced module. The result is a `Trace`: the variables
+of each layer's input and output channels, the parameters that must scale along, and the readers of each
+activation.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ __all__ = ["trace_scales"]
 
 
 def trace_scales(model: torch.nn.Module, inputs: Any) -> Trace:
-    """Return the trace of one forward pass in eval mode; the model stays as it is.
+    """Return the trace of one forward pass in eval mode; the model does not change.
 
     Args:
         model: The model.
-        inputs: What it is called on, on the model's device: a tensor, or a tuple or dictionary of inputs.
+        inputs: The model's inputs, on the model's device: a tensor, or a tuple or dictionary of inputs.
     """
     tracer = _Tracer(model)
     for tensor in tensors_in(inputs):

@@ -79,7 +79,7 @@ def joined_classes(left: Iterable[Ids], right: Iterable[Ids], count: int) -> Ids
     Args:
         left: One side of each pair of joined numbers, in any number of arrays.
         right: The other side of each pair, in arrays of the same lengths.
-        count: How many numbers there are.
+        count: The number of numbers.
 
     Example:
         >>> joined_classes([np.array([0, 3])], [np.array([2, 2])], 4).tolist()
@@ -93,14 +93,14 @@ def joined_classes(left: Iterable[Ids], right: Iterable[Ids], count: int) -> Ids
 
 @dataclass
 class Variables:
-    """Scale variables, which of them have to be equal, and which have to stay 1.
+    """Scale variables, the pairs that must be equal, and the variables that must stay 1.
 
     Attributes:
-        count: How many variables there are.
+        count: The number of variables.
         left: One side of each pair that has to be equal.
         right: The other side of each pair.
         fixed: The variables that stay 1, with the reason.
-        thresholds: What scales along with an activation, with the variables of its entries.
+        thresholds: The tensors that scale along with an activation, with the variables of their entries.
     """
 
     count: int = 0
