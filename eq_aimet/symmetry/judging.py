@@ -12,7 +12,7 @@ from eq_aimet.errors import ForwardError, InvalidArgumentError
 from eq_aimet.symmetry.calling import call_model, map_tensors, named_tensors
 from eq_aimet.symmetry.precision import ComputeIn
 
-__all__ = ["Inputs", "checked_inputs", "copy_for_judging", "map_images", "run_model"]
+__all__ = ["Inputs", "checked_inputs", "check_module", "copy_for_judging", "map_images", "run_model"]
 
 Inputs: TypeAlias = "torch.Tensor | tuple[torch.Tensor, ...] | list[torch.Tensor] | dict[str, torch.Tensor]"
 
@@ -56,11 +56,11 @@ def map_images(inputs: Inputs, function: Callable[[torch.Tensor], torch.Tensor])
     return _map(lambda tensor: function(tensor) if is_image(tensor) else tensor, inputs)
 
 
-def copy_for_judging(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-    """Return a copy of the model in eval mode, with its floating-point parameters and buffers in `dtype`.
+def check_module(model: torch.nn.Module) -> None:
+    """Check that `model` is a module.
 
     Raises:
-        InvalidArgumentError: If `model` is not a module, or can't be copied.
+        InvalidArgumentError: If `model` is not a module, for example a simulation of AIMET.
     """
     if not isinstance(model, torch.nn.Module):
         raise InvalidArgumentError(
@@ -69,6 +69,15 @@ def copy_for_judging(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Mod
             expected="a torch.nn.Module",
             remedy="Of AIMET's QuantizationSimModel pass `sim.model`.",
         )
+
+
+def copy_for_judging(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """Return a copy of the model in eval mode, with its floating-point parameters and buffers in `dtype`.
+
+    Raises:
+        InvalidArgumentError: If `model` is not a module, or can't be copied.
+    """
+    check_module(model)
     try:
         return copy.deepcopy(model).to(dtype).eval()
     except (RuntimeError, TypeError, NotImplementedError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.experiments.pictures.logits import classifier_logits
 from eq_aimet.symmetry.elements import Element
+from eq_aimet.symmetry.judging import copy_for_judging
 
 __all__ = ["Stability", "measure_stability"]
 
@@ -75,7 +75,7 @@ def measure_stability(
     """
     angles = _angles(step)
     _check_images(images)
-    judge = _copy(model, dtype)
+    judge = copy_for_judging(model, dtype)
     same = torch.zeros(len(angles), dtype=torch.float64)
     change = torch.zeros(len(angles), dtype=torch.float64)
     magnitude = 0.0
@@ -125,17 +125,6 @@ def _check_images(images: torch.Tensor) -> None:
         expected="a finite floating-point tensor of square images, (batch, channels, H, H)",
         remedy="Convert to float, add the batch dimension, or crop the images to squares.",
     )
-
-
-def _copy(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-    if not isinstance(model, torch.nn.Module):
-        raise InvalidArgumentError(
-            "model",
-            received=f"a {type(model).__name__}",
-            expected="a torch.nn.Module",
-            remedy="Of AIMET's QuantizationSimModel pass `sim.model`.",
-        )
-    return copy.deepcopy(model).to(dtype).eval()
 
 
 def _circle(images: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch.fx
 
 from eq_aimet.errors import InvalidArgumentError
 from eq_aimet.plugins import layer_blocks
+from eq_aimet.symmetry.judging import check_module
 from eq_aimet.symmetry.layers import is_layer, is_transposed, layer_ranges
 
 __all__ = ["LayerRanges", "measure_weight_ranges", "most_uneven_layer"]
@@ -85,13 +86,7 @@ def measure_weight_ranges(model: torch.nn.Module) -> tuple[LayerRanges, ...]:
         >>> ranges.name, ranges.kind, ranges.ranges, ranges.ratio
         ('0', 'pointwise', (0.5, 2.0), 4.0)
     """
-    if not isinstance(model, torch.nn.Module):
-        raise InvalidArgumentError(
-            "model",
-            received=f"a {type(model).__name__}",
-            expected="a torch.nn.Module",
-            remedy="Of AIMET's QuantizationSimModel pass `sim.model`.",
-        )
+    check_module(model)
     found = tuple(_measure(name, layer) for name, layer in _in_order(model) if is_layer(layer))
     if not found:
         raise InvalidArgumentError(
